@@ -1,0 +1,3 @@
+//! The one seam between doors and engine.
+#![no_std]
+extern crate alloc;

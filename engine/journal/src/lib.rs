@@ -1,0 +1,3 @@
+//! journal.
+#![no_std]
+extern crate alloc;

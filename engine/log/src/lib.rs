@@ -1,0 +1,3 @@
+//! log.
+#![no_std]
+extern crate alloc;

@@ -1,0 +1,3 @@
+//! metadata.
+#![no_std]
+extern crate alloc;

@@ -1,0 +1,109 @@
+//! Every bound of the engine, in one place, with assertions on how they relate.
+
+const KIB: u32 = 1024;
+const MIB: u32 = 1024 * KIB;
+
+/// The unit of everything written by O_DIRECT, in bytes.
+pub const BLOCK_BYTES: usize = 4096;
+
+// The journal (STORAGE.md section 1).
+/// One journal file.
+pub const JOURNAL_FILE_BYTES: u64 = 64 * MIB as u64;
+/// A shard's whole journal unless configured.
+pub const JOURNAL_BYTES_DEFAULT: u64 = 2048 * MIB as u64;
+/// The smallest journal that can be configured for a real node: three files.
+pub const JOURNAL_FILES_LEAST: u32 = 3;
+/// The largest group, header and padding included.
+pub const GROUP_BYTES_MAX: u32 = 512 * KIB;
+/// Groups of one shard that may be in flight at once.
+pub const GROUPS_IN_FLIGHT_MAX: usize = 4;
+/// A batch or a pending run from this size on is written straight to its segment.
+pub const BULK_BYTES_LEAST: u32 = 64 * KIB;
+
+// Batches and records.
+/// The header of a RecordBatch v2.
+pub const BATCH_HEADER_BYTES: usize = 61;
+/// The largest batch any topic may be set to take.
+pub const BATCH_BYTES_MAX: u32 = 8 * MIB;
+/// The smallest bound a topic may set on its batches.
+pub const BATCH_BYTES_MAX_LEAST: u32 = KIB;
+/// The largest batch of a topic unless set: a value of 1 MiB with room for key, headers and more records.
+pub const BATCH_BYTES_DEFAULT: u32 = 2 * MIB;
+/// How far a record's timestamp may lie ahead of the node's clock.
+pub const TIMESTAMP_AHEAD_MS_MAX: i64 = 3_600_000;
+/// Batches a producer's window remembers, as Kafka's.
+pub const PRODUCER_WINDOW_BATCHES: usize = 5;
+/// Producers that one partition remembers; the one idle longest is forgotten first.
+pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
+
+// Segments.
+/// The smallest segment a topic may be set to.
+pub const SEGMENT_BYTES_LEAST: u32 = MIB;
+/// The largest segment a topic may be set to.
+pub const SEGMENT_BYTES_MAX: u32 = 1024 * MIB;
+/// The segment of a topic unless set.
+pub const SEGMENT_BYTES_DEFAULT: u32 = 256 * MIB;
+/// One index entry per so many stored bytes.
+pub const INDEX_INTERVAL_BYTES: u32 = 64 * KIB;
+/// The first step by which a segment's space grows, and the last after doubling.
+pub const SEGMENT_GROWTH_BYTES_LEAST: u32 = 64 * KIB;
+/// See [`SEGMENT_GROWTH_BYTES_LEAST`].
+pub const SEGMENT_GROWTH_BYTES_MAX: u32 = 32 * MIB;
+/// By so much at most a file shrinks in one step on its way out.
+pub const SHRINK_STEP_BYTES: u64 = 4 * MIB as u64;
+
+// Topics.
+/// The longest topic name.
+pub const TOPIC_NAME_BYTES_MAX: usize = 249;
+/// Partitions of one topic.
+pub const PARTITIONS_PER_TOPIC_MAX: u32 = 20_000;
+/// Partitions of one node.
+pub const PARTITIONS_PER_NODE_MAX: u32 = 100_000;
+/// Topics of one node.
+pub const TOPICS_PER_NODE_MAX: u32 = 20_000;
+
+// Connections and frames.
+/// The longest frame a native peer may send: the largest batch and its request header.
+pub const FRAME_BYTES_MAX: u32 = BATCH_BYTES_MAX + 64 * KIB;
+/// Connections of one shard.
+pub const CONNECTIONS_PER_SHARD_MAX: usize = 10_000;
+/// Requests of one connection that wait for their answer.
+pub const REQUESTS_IN_FLIGHT_MAX: u32 = 8_192;
+/// Request bytes of one connection that wait for their answer; over it the ring stops receiving from it.
+pub const REQUEST_BYTES_IN_FLIGHT_MAX: u32 = 16 * MIB;
+/// Bytes of one connection pinned by sends.
+pub const SEND_BYTES_PINNED_MAX: u32 = 256 * KIB;
+/// A peer that is over its send budget and makes no progress is closed after this time.
+pub const SEND_STALL_US_MAX: u64 = 10_000_000;
+/// A frame that has begun must be whole after this time.
+pub const FRAME_READ_US_MAX: u64 = 30_000_000;
+/// Partitions that one fetch or subscription may name.
+pub const FETCH_PARTITIONS_MAX: u32 = 10_000;
+/// Bytes that one fetch answer carries at most, but for one batch that is larger.
+pub const FETCH_BYTES_MAX: u32 = 16 * MIB;
+/// The longest a fetch may wait.
+pub const FETCH_WAIT_MS_MAX: u32 = 60_000;
+/// Subscriptions of one connection.
+pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 64;
+
+// A turn of the pump (DESIGN.md section 3).
+/// Input bytes of one turn.
+pub const TURN_BYTES_MAX: u32 = 256 * KIB;
+/// Inputs of one turn.
+pub const TURN_INPUTS_MAX: u32 = 128;
+
+// Between cores.
+/// The ring of bytes from one shard to another.
+pub const SHARD_RING_BYTES: u32 = 4 * MIB;
+/// Shards of one node.
+pub const SHARDS_MAX: u16 = 64;
+
+const _: () = assert!(GROUP_BYTES_MAX as u64 <= JOURNAL_FILE_BYTES, "a group fits a journal file");
+const _: () = assert!(GROUP_BYTES_MAX as usize % BLOCK_BYTES == 0, "a group is whole blocks");
+const _: () = assert!(BULK_BYTES_LEAST < GROUP_BYTES_MAX / 2, "what is not bulk fits a group with others");
+const _: () = assert!(BATCH_BYTES_DEFAULT <= BATCH_BYTES_MAX && BATCH_BYTES_MAX_LEAST <= BATCH_BYTES_DEFAULT);
+const _: () = assert!(BATCH_BYTES_DEFAULT > MIB, "a value of 1 MiB fits a batch");
+const _: () = assert!(SEGMENT_BYTES_LEAST <= SEGMENT_BYTES_DEFAULT && SEGMENT_BYTES_DEFAULT <= SEGMENT_BYTES_MAX);
+const _: () = assert!(BATCH_BYTES_MAX < FRAME_BYTES_MAX, "the largest batch fits a frame");
+const _: () = assert!(SEGMENT_GROWTH_BYTES_LEAST <= SEGMENT_GROWTH_BYTES_MAX);
+const _: () = assert!(FETCH_BYTES_MAX >= BATCH_BYTES_MAX, "a fetch can return any batch");

@@ -1,0 +1,3 @@
+//! native.
+#![no_std]
+extern crate alloc;
