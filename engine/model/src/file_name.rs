@@ -150,10 +150,7 @@ mod tests {
     fn names_render_as_paths() {
         let partition = PartitionId { topic: TopicId(0xabc), index: PartitionIndex(7) };
         let segment = FileName::Segment { partition, base: Offset(42) };
-        assert_eq!(
-            segment.to_string(),
-            "topics/00000000000000000000000000000abc/7/00000000000000000042.log"
-        );
+        assert_eq!(segment.to_string(), "topics/00000000000000000000000000000abc/7/00000000000000000042.log");
         assert_eq!(FileName::Journal { shard: ShardId(3), number: 12 }.to_string(), "journal/3/0012.journal");
         assert_eq!(segment.dir().parent(), Some(DirName::Topic(TopicId(0xabc))));
     }

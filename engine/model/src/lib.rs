@@ -18,7 +18,8 @@ pub mod topic;
 pub use error::ErrorKind;
 pub use file_name::{DirName, FileName};
 pub use ids::{
-    Incarnation, LeaderEpoch, Offset, PartitionId, PartitionIndex, ProducerEpoch, ProducerId, ShardId, TopicId,
+    Incarnation, LeaderEpoch, Offset, PartitionId, PartitionIndex, ProducerEpoch, ProducerId, ShardId,
+    TopicId,
 };
 pub use memory::{MemoryRange, Slab};
 pub use time::{Now, TimestampMs};

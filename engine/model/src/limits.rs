@@ -103,7 +103,8 @@ const _: () = assert!(GROUP_BYTES_MAX as usize % BLOCK_BYTES == 0, "a group is w
 const _: () = assert!(BULK_BYTES_LEAST < GROUP_BYTES_MAX / 2, "what is not bulk fits a group with others");
 const _: () = assert!(BATCH_BYTES_DEFAULT <= BATCH_BYTES_MAX && BATCH_BYTES_MAX_LEAST <= BATCH_BYTES_DEFAULT);
 const _: () = assert!(BATCH_BYTES_DEFAULT > MIB, "a value of 1 MiB fits a batch");
-const _: () = assert!(SEGMENT_BYTES_LEAST <= SEGMENT_BYTES_DEFAULT && SEGMENT_BYTES_DEFAULT <= SEGMENT_BYTES_MAX);
+const _: () =
+    assert!(SEGMENT_BYTES_LEAST <= SEGMENT_BYTES_DEFAULT && SEGMENT_BYTES_DEFAULT <= SEGMENT_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX < FRAME_BYTES_MAX, "the largest batch fits a frame");
 const _: () = assert!(SEGMENT_GROWTH_BYTES_LEAST <= SEGMENT_GROWTH_BYTES_MAX);
 const _: () = assert!(FETCH_BYTES_MAX >= BATCH_BYTES_MAX, "a fetch can return any batch");
