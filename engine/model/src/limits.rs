@@ -99,7 +99,7 @@ pub const SHARD_RING_BYTES: u32 = 4 * MIB;
 pub const SHARDS_MAX: u16 = 64;
 
 const _: () = assert!(GROUP_BYTES_MAX as u64 <= JOURNAL_FILE_BYTES, "a group fits a journal file");
-const _: () = assert!(GROUP_BYTES_MAX as usize % BLOCK_BYTES == 0, "a group is whole blocks");
+const _: () = assert!((GROUP_BYTES_MAX as usize).is_multiple_of(BLOCK_BYTES), "a group is whole blocks");
 const _: () = assert!(BULK_BYTES_LEAST < GROUP_BYTES_MAX / 2, "what is not bulk fits a group with others");
 const _: () = assert!(BATCH_BYTES_DEFAULT <= BATCH_BYTES_MAX && BATCH_BYTES_MAX_LEAST <= BATCH_BYTES_DEFAULT);
 const _: () = assert!(BATCH_BYTES_DEFAULT > MIB, "a value of 1 MiB fits a batch");
