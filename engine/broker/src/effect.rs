@@ -53,7 +53,8 @@ pub enum Effect {
         /// Its name.
         op: OpId,
     },
-    /// Make a file of written zeros, flushed, and its folders, each flushed into its parent; not its own name.
+    /// Make a file, and its folders where they are missing. Names are not flushed: [`Effect::SyncAll`] or
+    /// [`Effect::SyncDir`] does that.
     Create {
         /// Its name.
         op: OpId,
@@ -61,10 +62,12 @@ pub enum Effect {
         file: FileName,
         /// How long.
         bytes: u64,
+        /// Whether its space is written with zeros and flushed (J1), or only reserved (fallocate).
+        written: bool,
         /// Whether nobody waits for it: then it is made slowly, out of the way of the journal.
         background: bool,
     },
-    /// Lengthen a file by written zeros, flushed.
+    /// Lengthen a file by reserved space (fallocate), flushed.
     Extend {
         /// Its name.
         op: OpId,
