@@ -1,0 +1,180 @@
+//! Entries: what a group carries (J5). A fixed head of 72 bytes, then the payload, padded with zeros to 8 bytes.
+//!
+//! Every entry says to which partition, ownership, segment and position it belongs, decided at append, so replaying
+//! it twice changes nothing. Lives on the shard's core; plain arithmetic on the caller's buffer.
+
+use cutwater_model::{LeaderEpoch, Offset, PartitionId, PartitionIndex, TimestampMs, TopicId};
+
+/// The fixed head before each payload.
+pub const ENTRY_HEAD_BYTES: usize = 72;
+/// Entries begin at multiples of this, counted from the group's first byte.
+pub const ENTRY_ALIGN_BYTES: usize = 8;
+
+/// What an entry says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum EntryKind {
+    /// The payload is one batch that belongs at `position` of the segment.
+    #[default]
+    Data = 1,
+    /// The batches `base_offset..=last_offset` are durable at `position` of the segment, `bulk_bytes` long (B1). The
+    /// payload is the log's own.
+    BulkRef = 2,
+    /// Records before `base_offset` are gone (M3).
+    LogStart = 3,
+    /// Records from `base_offset` on are gone (M3).
+    Truncate = 4,
+    /// The shard owns the partition from here on, under `leader_epoch` (M4).
+    Adopt = 5,
+    /// The shard no longer owns the partition (M4).
+    Release = 6,
+    /// A checkpoint is durable; the payload is the log's own.
+    CheckpointMark = 7,
+}
+
+impl EntryKind {
+    const fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            1 => Self::Data,
+            2 => Self::BulkRef,
+            3 => Self::LogStart,
+            4 => Self::Truncate,
+            5 => Self::Adopt,
+            6 => Self::Release,
+            7 => Self::CheckpointMark,
+            _ => return None,
+        })
+    }
+}
+
+/// The fixed part of an entry. Fields that a kind doesn't name are zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EntryHead {
+    /// What the entry says.
+    pub kind: EntryKind,
+    /// About which partition.
+    pub partition: PartitionId,
+    /// The ownership under which it was appended.
+    pub leader_epoch: LeaderEpoch,
+    /// The first offset it is about.
+    pub base_offset: Offset,
+    /// The last offset it is about.
+    pub last_offset: Offset,
+    /// The base offset of the segment it belongs to, which names the segment.
+    pub segment_base: Offset,
+    /// Where in that segment, in bytes.
+    pub position: u32,
+    /// How many bytes of the segment a [`EntryKind::BulkRef`] vouches for.
+    pub bulk_bytes: u32,
+    /// When it was appended, by the node's clock, never decreasing in a partition (S7).
+    pub arrival: TimestampMs,
+}
+
+/// One entry as replay hands it out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// The fixed part.
+    pub head: EntryHead,
+    /// The rest.
+    pub payload: &'a [u8],
+}
+
+/// Where an entry landed in the buffer of its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryAt {
+    /// The first byte of its payload, from the beginning of the buffer.
+    pub payload_at: u32,
+    /// The payload's length.
+    pub payload_bytes: u32,
+}
+
+/// How many bytes of a group an entry takes.
+#[must_use]
+pub const fn entry_bytes(payload_bytes: usize) -> usize {
+    (ENTRY_HEAD_BYTES + payload_bytes).next_multiple_of(ENTRY_ALIGN_BYTES)
+}
+
+impl EntryHead {
+    /// The head's bytes.
+    #[inline]
+    pub(crate) fn encode(&self, payload_bytes: u32) -> [u8; ENTRY_HEAD_BYTES] {
+        let mut bytes = [0; ENTRY_HEAD_BYTES];
+        bytes[0] = self.kind as u8;
+        bytes[4..8].copy_from_slice(&payload_bytes.to_le_bytes());
+        bytes[8..24].copy_from_slice(&self.partition.topic.0.to_le_bytes());
+        bytes[24..28].copy_from_slice(&self.partition.index.0.to_le_bytes());
+        bytes[28..32].copy_from_slice(&self.leader_epoch.0.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.base_offset.0.to_le_bytes());
+        bytes[40..48].copy_from_slice(&self.last_offset.0.to_le_bytes());
+        bytes[48..56].copy_from_slice(&self.segment_base.0.to_le_bytes());
+        bytes[56..60].copy_from_slice(&self.position.to_le_bytes());
+        bytes[60..64].copy_from_slice(&self.bulk_bytes.to_le_bytes());
+        bytes[64..72].copy_from_slice(&self.arrival.0.to_le_bytes());
+        bytes
+    }
+}
+
+/// Walks the entries of a group whose digest was checked. Ends early, with [`Entries::is_malformed`], where the bytes
+/// are not entries: then a newer release wrote them.
+#[derive(Clone, Debug)]
+pub struct Entries<'a> {
+    rest: &'a [u8],
+    left: u32,
+    malformed: bool,
+}
+
+impl<'a> Entries<'a> {
+    /// The entries in `bytes`, which begin behind the group's header; there must be `count`.
+    #[must_use]
+    pub const fn new(bytes: &'a [u8], count: u32) -> Self {
+        Self { rest: bytes, left: count, malformed: false }
+    }
+
+    /// Whether the walk ended before the last entry.
+    #[must_use]
+    pub const fn is_malformed(&self) -> bool {
+        self.malformed
+    }
+
+    fn parse(&mut self) -> Option<Entry<'a>> {
+        let (head, rest) = self.rest.split_first_chunk::<ENTRY_HEAD_BYTES>()?;
+        let payload_bytes = u32::from_le_bytes(field(head, 4)) as usize;
+        let payload = rest.get(..payload_bytes)?;
+        let head = EntryHead {
+            kind: EntryKind::from_code(head[0])?,
+            partition: PartitionId {
+                topic: TopicId(u128::from_le_bytes(field(head, 8))),
+                index: PartitionIndex(u32::from_le_bytes(field(head, 24))),
+            },
+            leader_epoch: LeaderEpoch(i32::from_le_bytes(field(head, 28))),
+            base_offset: Offset(i64::from_le_bytes(field(head, 32))),
+            last_offset: Offset(i64::from_le_bytes(field(head, 40))),
+            segment_base: Offset(i64::from_le_bytes(field(head, 48))),
+            position: u32::from_le_bytes(field(head, 56)),
+            bulk_bytes: u32::from_le_bytes(field(head, 60)),
+            arrival: TimestampMs(i64::from_le_bytes(field(head, 64))),
+        };
+        self.rest = self.rest.get(entry_bytes(payload_bytes)..)?;
+        Some(Entry { head, payload })
+    }
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = Entry<'a>;
+
+    fn next(&mut self) -> Option<Entry<'a>> {
+        if self.left == 0 {
+            return None;
+        }
+        let entry = self.parse();
+        self.left = if entry.is_some() { self.left - 1 } else { 0 };
+        self.malformed |= entry.is_none();
+        entry
+    }
+}
+
+/// The `N` bytes at `at` of a fixed layout; zeros where the layout is shorter, which no caller asks for.
+#[inline]
+pub(crate) fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
+}
