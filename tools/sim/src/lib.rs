@@ -1,1 +1,5 @@
-//! sim.
+//! The simulator: the pure crates on one thread with a seeded disk, network and clock. One seed, one trace.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+pub mod disk;
+pub mod random;
