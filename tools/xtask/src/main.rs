@@ -7,6 +7,7 @@
 
 mod deny;
 mod fuzz;
+mod gate;
 mod layers;
 mod map;
 mod no_std;
@@ -50,6 +51,8 @@ enum Chore {
     Sim(sim::Options),
     /// Run the fuzz targets, or their stable smoke runner where cargo-fuzz is not installed.
     Fuzz(fuzz::Options),
+    /// Measure the promised figures beside the machine's limits and say which are kept.
+    Gate(gate::Options),
 }
 
 fn main() -> ExitCode {
@@ -75,6 +78,7 @@ fn run(chore: Chore) -> Result<bool> {
         Chore::Tidy => Ok(report("tidy", &tidy::check(&workspace)?)),
         Chore::Sim(options) => sim::run(&workspace, &options),
         Chore::Fuzz(options) => fuzz::run(&workspace, &options),
+        Chore::Gate(options) => gate::run(&workspace, &options),
     }
 }
 

@@ -15,6 +15,8 @@ const GENERATED: [&str; 4] = ["target", "corpus", "artifacts", "coverage"];
 /// The checkout.
 pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
+    /// Where cargo puts what it builds.
+    pub(crate) target: PathBuf,
     pub(crate) crates: Vec<Crate>,
 }
 
@@ -72,7 +74,7 @@ impl Workspace {
             });
         }
         crates.sort_by(|one, other| one.folder.cmp(&other.folder));
-        Ok(Self { root, crates })
+        Ok(Self { root, target: metadata.target_directory, crates })
     }
 
     /// Every file of the project relative to the root, sorted; what builds leave behind is not among them.
@@ -138,6 +140,7 @@ fn read_folder(folder: &Path) -> Result<Vec<PathBuf>> {
 struct Metadata {
     packages: Vec<MetadataPackage>,
     workspace_root: PathBuf,
+    target_directory: PathBuf,
 }
 
 #[derive(Deserialize)]

@@ -155,8 +155,14 @@ mod tests {
 
     #[test]
     fn a_value_is_held_against_its_limit() {
-        assert_eq!(verdict(&[("durable_made_up.p50_us", 139.0), ("floor_made_up.p50_us", 100.0)]), Verdict::Pass);
-        assert_eq!(verdict(&[("durable_made_up.p50_us", 141.0), ("floor_made_up.p50_us", 100.0)]), Verdict::Fail);
+        assert_eq!(
+            verdict(&[("durable_made_up.p50_us", 139.0), ("floor_made_up.p50_us", 100.0)]),
+            Verdict::Pass
+        );
+        assert_eq!(
+            verdict(&[("durable_made_up.p50_us", 141.0), ("floor_made_up.p50_us", 100.0)]),
+            Verdict::Fail
+        );
     }
 
     #[test]

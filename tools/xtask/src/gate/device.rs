@@ -32,7 +32,10 @@ impl Device {
         let minor = (number & 0xff) | ((number >> 12) & !0xff);
         let link = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
         let mut path = link.canonicalize().with_context(|| {
-            format!("{} lies on no block device ({major}:{minor}); choose a folder on a disk", folder.display())
+            format!(
+                "{} lies on no block device ({major}:{minor}); choose a folder on a disk",
+                folder.display()
+            )
         })?;
         if path.join("partition").exists() {
             path.pop();
@@ -44,7 +47,8 @@ impl Device {
     /// The counters now.
     pub(crate) fn counters(&self) -> Result<Counters> {
         let text = fs::read_to_string("/proc/diskstats").context("cannot read /proc/diskstats")?;
-        parse(&text, &self.name).with_context(|| format!("/proc/diskstats has no flush count for {}", self.name))
+        parse(&text, &self.name)
+            .with_context(|| format!("/proc/diskstats has no flush count for {}", self.name))
     }
 }
 

@@ -20,7 +20,8 @@ pub(crate) fn measure(folder: &Path, duration: Duration, samples: &mut Samples) 
     samples.add("limit.loopback_p50_us", loopback::round_trip_p50_us(duration)?);
     samples.add("limit.loopback_one_way_bytes_per_s", loopback::one_way_bytes_per_s(duration)?);
     samples.add("limit.sendfile_bytes_per_s", loopback::sendfile_bytes_per_s(folder, duration)?);
-    samples.add("limit.memcpy_bytes_per_s", loopback::memcpy_bytes_per_s(duration.min(Duration::from_secs(2)))?);
+    samples
+        .add("limit.memcpy_bytes_per_s", loopback::memcpy_bytes_per_s(duration.min(Duration::from_secs(2)))?);
     Ok(())
 }
 
@@ -29,7 +30,14 @@ fn fio(folder: &Path, duration: Duration, shape: &[&str]) -> Result<Value> {
     let file = folder.join("fio");
     let core = loopback::SERVER_CORE.to_string();
     let output = Command::new("fio")
-        .args(["--name=limit", "--ioengine=io_uring", "--direct=1", "--size=256m", "--overwrite=1", "--time_based"])
+        .args([
+            "--name=limit",
+            "--ioengine=io_uring",
+            "--direct=1",
+            "--size=256m",
+            "--overwrite=1",
+            "--time_based",
+        ])
         .args(["--output-format=json", "--cpus_allowed", &core])
         .arg(format!("--runtime={}", duration.as_secs().max(1)))
         .arg(format!("--filename={}", file.display()))

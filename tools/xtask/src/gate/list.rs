@@ -34,8 +34,18 @@ pub(crate) const ROWS: [Row; 13] = [
         criteria: &[
             at_most("durable_rtt.p50", "us", "durable_rtt.p50_us", Bound::Times(1.4, &["floor_rtt.p50_us"]))
                 .aiming(Bound::Times(1.15, &["floor_rtt.p50_us"])),
-            at_most("durable_rtt.p99.9", "us", "durable_rtt.p999_us", Bound::Times(2.0, &["floor_rtt.p999_us"])),
-            at_least("durable_rtt.flushes", "", "durable_rtt.flushes", Bound::Times(1.0, &["durable_rtt.groups"])),
+            at_most(
+                "durable_rtt.p99.9",
+                "us",
+                "durable_rtt.p999_us",
+                Bound::Times(2.0, &["floor_rtt.p999_us"]),
+            ),
+            at_least(
+                "durable_rtt.flushes",
+                "",
+                "durable_rtt.flushes",
+                Bound::Times(1.0, &["durable_rtt.groups"]),
+            ),
         ],
     },
     Row {
@@ -44,7 +54,12 @@ pub(crate) const ROWS: [Row; 13] = [
             at_most("durable_open.p99", "us", "durable_open.p99_us", Bound::Fixed(1_000.0)),
             at_most("durable_open.p99.9", "us", "durable_open.p999_us", Bound::Fixed(2_000.0))
                 .aiming(Bound::Fixed(1_000.0)),
-            at_least("durable_open.flushes", "", "durable_open.flushes", Bound::Times(1.0, &["durable_open.groups"])),
+            at_least(
+                "durable_open.flushes",
+                "",
+                "durable_open.flushes",
+                Bound::Times(1.0, &["durable_open.groups"]),
+            ),
         ],
     },
     Row {
@@ -57,8 +72,18 @@ pub(crate) const ROWS: [Row; 13] = [
                 Bound::Times(0.4, &["floor_small.records_per_s"]),
             )
             .aiming(Bound::Times(0.75, &["floor_small.records_per_s"])),
-            at_most("durable_small.p99", "us", "durable_small.p99_us", Bound::Times(3.0, &["floor_small.p99_us"])),
-            at_least("durable_small.flushes", "", "durable_small.flushes", Bound::Times(1.0, &["durable_small.groups"])),
+            at_most(
+                "durable_small.p99",
+                "us",
+                "durable_small.p99_us",
+                Bound::Times(3.0, &["floor_small.p99_us"]),
+            ),
+            at_least(
+                "durable_small.flushes",
+                "",
+                "durable_small.flushes",
+                Bound::Times(1.0, &["durable_small.groups"]),
+            ),
         ],
     },
     Row {
@@ -119,14 +144,24 @@ pub(crate) const ROWS: [Row; 13] = [
                 "durable_zstd.bytes_per_s",
                 Bound::Times(0.8, &["floor_batch_1k.bytes_per_s"]),
             ),
-            at_least("durable_zstd.flushes", "", "durable_zstd.flushes", Bound::Times(1.0, &["durable_zstd.groups"])),
+            at_least(
+                "durable_zstd.flushes",
+                "",
+                "durable_zstd.flushes",
+                Bound::Times(1.0, &["durable_zstd.groups"]),
+            ),
         ],
     },
     Row {
         name: "end_to_end",
         criteria: &[
             at_most("end_to_end.p99", "us", "end_to_end.p99_us", Bound::Plus("durable_open.p99_us", 200.0)),
-            at_least("end_to_end.flushes", "", "end_to_end.flushes", Bound::Times(1.0, &["end_to_end.groups"])),
+            at_least(
+                "end_to_end.flushes",
+                "",
+                "end_to_end.flushes",
+                Bound::Times(1.0, &["end_to_end.groups"]),
+            ),
         ],
     },
     Row {

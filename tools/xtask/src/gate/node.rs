@@ -95,13 +95,15 @@ impl Node {
 
     /// Processor time it has used so far, user and system, of all its threads.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
-        let text = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).context("the node is gone")?;
+        let text =
+            fs::read_to_string(format!("/proc/{}/stat", self.child.id())).context("the node is gone")?;
         cpu_seconds(&text).context("/proc/PID/stat has an unknown form")
     }
 
     /// Memory resident now, in MiB.
     pub(crate) fn rss_mib(&self) -> Result<f64> {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.child.id())).context("the node is gone")?;
+        let text =
+            fs::read_to_string(format!("/proc/{}/status", self.child.id())).context("the node is gone")?;
         rss_mib(&text).context("/proc/PID/status has no VmRSS")
     }
 
@@ -176,7 +178,8 @@ mod tests {
 
     #[test]
     fn metrics_are_summed_over_shards() {
-        let text = "# HELP groups x\ngroups{shard=\"0\"} 3\ngroups{shard=\"1\"} 4\ngroups_bytes{shard=\"0\"} 9\n";
+        let text =
+            "# HELP groups x\ngroups{shard=\"0\"} 3\ngroups{shard=\"1\"} 4\ngroups_bytes{shard=\"0\"} 9\n";
         assert_eq!(sum_of(text, "groups"), Some(7.0));
         assert_eq!(sum_of(text, "group"), None);
     }
@@ -185,6 +188,9 @@ mod tests {
     fn half_a_ready_file_is_not_ready() {
         assert_eq!(addresses("127.0.0.1:1\n127.0.0.1:2"), None);
         assert_eq!(addresses("127.0.0.1:1\n"), None);
-        assert_eq!(addresses("127.0.0.1:1\n127.0.0.1:2\n"), Some(("127.0.0.1:1".into(), "127.0.0.1:2".into())));
+        assert_eq!(
+            addresses("127.0.0.1:1\n127.0.0.1:2\n"),
+            Some(("127.0.0.1:1".into(), "127.0.0.1:2".into()))
+        );
     }
 }

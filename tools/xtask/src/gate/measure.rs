@@ -1,0 +1,248 @@
+//! How each row of the list is measured: which node, which load, what is added to the samples.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::device::Device;
+use super::limits;
+use super::load::{self, BATCH_1K, BATCH_100, OPEN, Programs, RTT, SMALL, Shape};
+use super::loopback::{CLIENT_CORE, SERVER_CORE};
+use super::node::{Node, Start};
+use super::samples::Samples;
+
+/// The counter of journal groups that a node publishes.
+const GROUPS_METRIC: &str = "cutwater_journal_groups_total";
+const MILLION: f64 = 1_000_000.0;
+
+/// One repetition: where it works and how long each load runs.
+pub(crate) struct Run<'a> {
+    pub(crate) programs: &'a Programs,
+    pub(crate) folder: &'a Path,
+    pub(crate) seconds: u32,
+    pub(crate) samples: &'a mut Samples,
+}
+
+/// Measures one row.
+type Measurement = fn(&mut Run) -> Result<()>;
+
+/// A measurement for each row of the list.
+pub(crate) const MEASUREMENTS: [(&str, Measurement); 13] = [
+    ("floor", |run| run.floor(&RTT, "floor_rtt")),
+    ("durable_rtt", |run| run.beside_floor(&RTT, "floor_rtt", "durable_rtt", &[])),
+    ("durable_open", |run| run.on_fresh_node(&OPEN, "durable_open", &[])),
+    ("durable_small", |run| run.beside_floor(&SMALL, "floor_small", "durable_small", &[])),
+    ("durable_batch_100", |run| {
+        run.beside_floor(&BATCH_100, "floor_batch_100", "durable_batch_100", &["--partitions=4"])
+    }),
+    ("durable_batch_1k", batch_1k),
+    ("durable_zstd", |run| {
+        run.beside_floor(&BATCH_1K, "floor_batch_1k", "durable_zstd", &["--codec=zstd", "--partitions=4"])
+    }),
+    ("end_to_end", |run| {
+        run.on_fresh_node(&Shape { connections: 1, ..OPEN }, "end_to_end", &["--workload=end-to-end"])
+    }),
+    ("replay_hot", |run| run.on_fresh_node(&BATCH_100, "replay_hot", &["--workload=replay"])),
+    ("two_shards", two_shards),
+    ("partitions", partitions),
+    ("idle", idle),
+    ("restart", restart),
+];
+
+/// Rows whose limits stand on another row's figures, and that row.
+pub(crate) const STANDS_ON: [(&str, &str); 3] =
+    [("end_to_end", "durable_open"), ("partitions", "durable_open"), ("partitions", "durable_small")];
+
+impl Run<'_> {
+    /// Measures what the machine can do, in the middle of everything else.
+    pub(crate) fn limits(&mut self) -> Result<()> {
+        let folder = self.fresh_folder("limits")?;
+        let duration = Duration::from_secs(u64::from(self.seconds).div_ceil(2).clamp(1, 5));
+        limits::measure(&folder, duration, self.samples)?;
+        remove(&folder)
+    }
+
+    fn floor(&mut self, shape: &Shape, name: &str) -> Result<()> {
+        let folder = self.fresh_folder("floor")?;
+        load::floor(self.programs, &folder, shape, self.seconds, name, self.samples)?;
+        remove(&folder)
+    }
+
+    /// The floor and right after it the node, so that both meet the machine in the same mood.
+    fn beside_floor(&mut self, shape: &Shape, floor: &str, name: &str, more: &[&str]) -> Result<()> {
+        self.floor(shape, floor)?;
+        self.on_fresh_node(shape, name, more)
+    }
+
+    /// Drives a node with an empty data folder.
+    fn on_fresh_node(&mut self, shape: &Shape, name: &str, more: &[&str]) -> Result<()> {
+        let data = self.fresh_folder("data")?;
+        let node = self.start(&data, &[SERVER_CORE])?;
+        self.drive(&node, &data, shape, name, more)?;
+        node.stop()?;
+        remove(&data)
+    }
+
+    /// Drives a running node and adds, besides the load's own figures, what the device and the processor did for it.
+    fn drive(&mut self, node: &Node, data: &Path, shape: &Shape, name: &str, more: &[&str]) -> Result<()> {
+        let device = Device::below(data)?;
+        let counters = device.counters()?;
+        let groups = node.metric(GROUPS_METRIC)?;
+        let cpu_seconds = node.cpu_seconds()?;
+        let report =
+            load::bench(self.programs, &node.address, shape, self.seconds, more, name, self.samples)?;
+        let done = device.counters()?.since(counters);
+        let groups = node.metric(GROUPS_METRIC)? - groups;
+        let cpu_seconds = node.cpu_seconds()? - cpu_seconds;
+        let total = |pointer: &str| report.pointer(pointer).and_then(Value::as_f64).unwrap_or(f64::NAN);
+        self.samples.add(format!("{name}.groups"), groups);
+        self.samples.add(format!("{name}.flushes"), as_f64(done.flushes));
+        self.samples
+            .add(format!("{name}.device_bytes_per_byte"), as_f64(done.bytes_written) / total("/total/bytes"));
+        self.samples
+            .add(format!("{name}.cpu_s_per_million"), cpu_seconds / total("/total/records") * MILLION);
+        Ok(())
+    }
+
+    fn start(&self, data: &Path, cores: &[usize]) -> Result<Node> {
+        let log = self.folder.join("node.log");
+        Node::start(&Start { binary: &self.programs.cutwater, data, cores, log: &log })
+    }
+
+    fn create_topic(&self, node: &Node, topic: &str, partitions: u32) -> Result<()> {
+        let arguments =
+            ["topic", "create", topic, "--partitions", &partitions.to_string(), "--server", &node.address];
+        load::run(&self.programs.cutwater, &arguments.map(str::to_owned)).map(drop)
+    }
+
+    /// Sends one record and waits for its acknowledgement.
+    fn produce_one(&self, node: &Node, topic: &str) -> Result<()> {
+        let arguments = ["produce", topic, "--server", &node.address, "--value", "first"];
+        load::run(&self.programs.cutwater, &arguments.map(str::to_owned)).map(drop)
+    }
+
+    fn fresh_folder(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.folder.join(name);
+        if folder.exists() {
+            remove(&folder)?;
+        }
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        Ok(folder)
+    }
+}
+
+/// The same load twice on one node: on files that are new, and on those that the deleted topic left to be recycled.
+fn batch_1k(run: &mut Run) -> Result<()> {
+    run.floor(&BATCH_1K, "floor_batch_1k")?;
+    let data = run.fresh_folder("data")?;
+    let node = run.start(&data, &[SERVER_CORE])?;
+    let arguments = ["--partitions=4", "--delete-topic"];
+    run.drive(&node, &data, &BATCH_1K, "durable_batch_1k_fresh", &arguments)?;
+    run.drive(&node, &data, &BATCH_1K, "durable_batch_1k_recycled", &arguments)?;
+    node.stop()?;
+    remove(&data)
+}
+
+/// Clients that connect to the shard that owns what they write, and clients that all connect to the other one.
+fn two_shards(run: &mut Run) -> Result<()> {
+    let data = run.fresh_folder("data")?;
+    let node = run.start(&data, &[SERVER_CORE, CLIENT_CORE])?;
+    run.drive(&node, &data, &SMALL, "two_shards_own", &["--partitions=2", "--route=owner"])?;
+    run.drive(&node, &data, &SMALL, "two_shards_forwarded", &["--partitions=2", "--route=other"])?;
+    node.stop()?;
+    remove(&data)
+}
+
+/// The open and the closed load over many partitions, all of them written to.
+fn partitions(run: &mut Run) -> Result<()> {
+    for (count, open, small) in [
+        ("--partitions=1000", "partitions_1000_open", "partitions_1000_small"),
+        ("--partitions=10000", "partitions_10000_open", "partitions_10000_small"),
+    ] {
+        run.on_fresh_node(&OPEN, open, &[count])?;
+        run.on_fresh_node(&SMALL, small, &[count])?;
+    }
+    Ok(())
+}
+
+/// A node with 1,000 partitions: how soon it answers after a start, and what it costs while nobody asks.
+fn idle(run: &mut Run) -> Result<()> {
+    let data = run.fresh_folder("data")?;
+    let node = run.start(&data, &[SERVER_CORE])?;
+    run.create_topic(&node, "idle", 1_000)?;
+    run.produce_one(&node, "idle")?;
+    node.stop()?;
+    let started = Instant::now();
+    let node = run.start(&data, &[SERVER_CORE])?;
+    run.produce_one(&node, "idle")?;
+    run.samples.add("idle.first_ack_ms", started.elapsed().as_secs_f64() * 1_000.0);
+    thread::sleep(Duration::from_secs(2));
+    let cpu_seconds = node.cpu_seconds()?;
+    let watched = Instant::now();
+    thread::sleep(Duration::from_secs(u64::from(run.seconds)));
+    let used = node.cpu_seconds()? - cpu_seconds;
+    run.samples.add("idle.cpu_percent", used / watched.elapsed().as_secs_f64() * 100.0);
+    run.samples.add("idle.rss_mib", node.rss_mib()?);
+    node.stop()?;
+    remove(&data)
+}
+
+/// Kills a node in the middle of a full load over 1,000 partitions and waits for the next one's first acknowledgement.
+fn restart(run: &mut Run) -> Result<()> {
+    let data = run.fresh_folder("data")?;
+    let node = run.start(&data, &[SERVER_CORE])?;
+    run.create_topic(&node, "restart", 1_000)?;
+    let (programs, address, seconds) = (run.programs, node.address.clone(), run.seconds);
+    thread::scope(|scope| -> Result<()> {
+        let load = scope.spawn(move || {
+            // It is meant to fail: its node is killed. Its figures are not used.
+            let arguments = ["--partitions=1000", "--topic=restart"];
+            let longer = seconds + 30;
+            load::bench(programs, &address, &SMALL, longer, &arguments, "", &mut Samples::default()).is_ok()
+        });
+        thread::sleep(Duration::from_secs(u64::from(seconds)));
+        // A load that ended before the kill would make this a restart at rest.
+        let ended_early = load.is_finished();
+        node.kill()?;
+        let started = Instant::now();
+        let node = run.start(&data, &[SERVER_CORE])?;
+        run.produce_one(&node, "restart")?;
+        if !ended_early {
+            run.samples.add("restart.first_ack_ms", started.elapsed().as_secs_f64() * 1_000.0);
+        }
+        node.stop()?;
+        drop(load.join());
+        Ok(())
+    })?;
+    remove(&data)
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counters of one run")]
+const fn as_f64(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::list::ROWS;
+    use super::*;
+
+    #[test]
+    fn every_row_is_measured_and_nothing_else() {
+        let rows: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
+        let measured: Vec<&str> = MEASUREMENTS.iter().map(|(name, _)| *name).collect();
+        assert_eq!(rows, measured);
+        for (row, base) in STANDS_ON {
+            let position = |name: &str| rows.iter().position(|row| *row == name).unwrap();
+            assert!(position(base) < position(row), "{row} is measured before {base}");
+        }
+    }
+}
