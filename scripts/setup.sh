@@ -81,7 +81,17 @@ install_rust() {
     rust_is_new_enough || fail "Rust $RUST_MIN_MAJOR.$RUST_MIN_MINOR or newer is needed; found: $(rustc --version 2>&1)"
 }
 
+# The pure crates are compiled for a target without std; where it can't be had, `cargo xtask no-std` says so.
+install_bare_target() {
+    local target=x86_64-unknown-none
+    [ ! -d "$(rustc --print sysroot)/lib/rustlib/$target" ] || return 0
+    command -v rustup >/dev/null || return 0
+    say "adding the target $target by rustup"
+    rustup target add "$target" </dev/null || say "could not add $target; going on without it"
+}
+
 require_linux
 install_packages
 install_rust
+install_bare_target
 cd "$project_root"
