@@ -77,6 +77,10 @@ pub const SEND_BYTES_PINNED_MAX: u32 = 256 * KIB;
 pub const SEND_STALL_US_MAX: u64 = 10_000_000;
 /// A frame that has begun must be whole after this time.
 pub const FRAME_READ_US_MAX: u64 = 30_000_000;
+/// The longest frame a native peer is sent: the largest fetch answer, or all topics described.
+pub const ANSWER_BYTES_MAX: u32 = 32 * MIB;
+/// The longest text that explains a refusal.
+pub const REFUSAL_TEXT_BYTES_MAX: usize = 512;
 /// Partitions that one fetch or subscription may name.
 pub const FETCH_PARTITIONS_MAX: u32 = 10_000;
 /// Bytes that one fetch answer carries at most, but for one batch that is larger.
@@ -108,3 +112,9 @@ const _: () =
 const _: () = assert!(BATCH_BYTES_MAX < FRAME_BYTES_MAX, "the largest batch fits a frame");
 const _: () = assert!(SEGMENT_GROWTH_BYTES_LEAST <= SEGMENT_GROWTH_BYTES_MAX);
 const _: () = assert!(FETCH_BYTES_MAX >= BATCH_BYTES_MAX, "a fetch can return any batch");
+const _: () =
+    assert!(FETCH_BYTES_MAX + FETCH_PARTITIONS_MAX * 64 < ANSWER_BYTES_MAX, "a fetch's answer fits");
+const _: () = assert!(
+    TOPICS_PER_NODE_MAX * (64 + TOPIC_NAME_BYTES_MAX as u32) + PARTITIONS_PER_NODE_MAX * 2 < ANSWER_BYTES_MAX,
+    "all topics described fit one answer"
+);

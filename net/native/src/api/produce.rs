@@ -1,0 +1,116 @@
+//! Produce, kind 2: append one batch to one partition.
+//!
+//! Request, 32 bytes and the batch, which thus begins at a multiple of 8:
+//! ```text
+//!  6 i16  acks         the header's code: 0 none, no answer comes; 1 the leader; -1 all
+//! 12 u128 topic id
+//! 28 u32  partition
+//! 32      the batch    one RecordBatch v2, to the frame's end
+//! ```
+//! Answer, kind 130, 28 bytes, or 36 where flag bit 1 (2) is set:
+//! ```text
+//!  5 u8   flags        bit 0 retriable, bit 1: an append time follows
+//!  6 i16  code         0, or why the batch was not appended
+//! 12 i64  base offset  of the batch; -1 where it was not appended
+//! 20 i64  log start    the first offset there is
+//! 28 i64  append time  ms since 1970
+//! ```
+
+use alloc::vec::Vec;
+
+use cutwater_api::{Produce, Produced, RequiredAcks};
+use cutwater_model::{Offset, TimestampMs};
+
+use crate::{
+    error::{DecodeError, Failure},
+    frame::{Frame, RETRIABLE_FLAG, header, kind},
+    wire::{Reader, code_of, flags_of, put_partition},
+};
+
+/// What stands before the batch.
+pub const REQUEST_HEAD_BYTES: usize = 32;
+const APPEND_TIME_FLAG: u8 = 2;
+
+/// What became of a batch, as a client reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducedView {
+    /// Why the batch was not appended, if it was not.
+    pub failure: Option<Failure>,
+    /// The offset of its first record, -1 where it was not appended.
+    pub base_offset: Offset,
+    /// The first offset of the partition.
+    pub log_start: Offset,
+    /// When it was appended, for topics that stamp it.
+    pub append_time: Option<TimestampMs>,
+}
+
+/// Appends a produce request, batch included.
+#[inline]
+pub fn encode_request(into: &mut Vec<u8>, correlation: u32, request: &Produce<'_>) {
+    encode_head(into, correlation, request);
+    into.extend_from_slice(request.batch);
+}
+
+/// Appends the 32 bytes before the batch, for a client that sends the batch from where it is.
+#[inline]
+pub fn encode_head(into: &mut Vec<u8>, correlation: u32, request: &Produce<'_>) {
+    let acks = match request.acks {
+        RequiredAcks::None => 0,
+        RequiredAcks::Leader => 1,
+        RequiredAcks::All => -1,
+    };
+    let body_bytes = request.batch.len().saturating_add(20);
+    let body_bytes = u32::try_from(body_bytes).unwrap_or(u32::MAX);
+    into.reserve(REQUEST_HEAD_BYTES);
+    into.extend_from_slice(&header(body_bytes, kind::PRODUCE, 0, acks, correlation));
+    put_partition(into, request.partition);
+}
+
+#[inline]
+pub(crate) fn decode_request<'a>(frame: &Frame<'a>) -> Result<Produce<'a>, DecodeError> {
+    frame.check_flags(0)?;
+    let mut reader = Reader::new(frame.body);
+    let partition = reader.partition()?;
+    let acks = match frame.code {
+        0 => RequiredAcks::None,
+        1 => RequiredAcks::Leader,
+        -1 => RequiredAcks::All,
+        acks => return Err(DecodeError::Acks { acks }),
+    };
+    Ok(Produce { partition, acks, batch: reader.rest() })
+}
+
+/// Appends the answer.
+#[inline]
+pub fn encode_answer(into: &mut Vec<u8>, correlation: u32, produced: &Produced) {
+    let kind = kind::PRODUCE + kind::ANSWER;
+    let (flags, code) = (flags_of(produced.error), code_of(produced.error));
+    let mut frame = [0; 36];
+    frame[12..20].copy_from_slice(&produced.base_offset.0.to_le_bytes());
+    frame[20..28].copy_from_slice(&produced.log_start.0.to_le_bytes());
+    if let Some(time) = produced.append_time {
+        frame[..12].copy_from_slice(&header(24, kind, flags | APPEND_TIME_FLAG, code, correlation));
+        frame[28..].copy_from_slice(&time.0.to_le_bytes());
+        into.extend_from_slice(&frame);
+    } else {
+        frame[..12].copy_from_slice(&header(16, kind, flags, code, correlation));
+        into.extend_from_slice(&frame[..28]);
+    }
+}
+
+#[inline]
+pub(crate) fn decode_answer(frame: &Frame<'_>) -> Result<ProducedView, DecodeError> {
+    frame.check_flags(RETRIABLE_FLAG | APPEND_TIME_FLAG)?;
+    let mut reader = Reader::new(frame.body);
+    let view = ProducedView {
+        failure: Failure::of(frame.code, frame.flags & RETRIABLE_FLAG != 0),
+        base_offset: Offset(reader.i64()?),
+        log_start: Offset(reader.i64()?),
+        append_time: match frame.flags & APPEND_TIME_FLAG {
+            0 => None,
+            _ => Some(TimestampMs(reader.i64()?)),
+        },
+    };
+    reader.finish()?;
+    Ok(view)
+}
