@@ -43,6 +43,8 @@ pub enum GroupKind {
 /// The fixed part of a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GroupHeader {
+    /// The version of its format; what is written is [`GROUP_VERSION`].
+    pub version: u16,
     /// What it is for.
     pub kind: GroupKind,
     /// Whose journal.
@@ -111,14 +113,14 @@ impl GroupHeader {
         if bytes.len() < GROUP_HEADER_BYTES || bytes[..8] != GROUP_MAGIC {
             return Err(GroupFault::NoGroup);
         }
+        // Length, incarnation, origin and digest stay where they are in every version, so that a group of a newer
+        // release can be told from a rotten one, and from bytes that a client made up.
         let version = u16::from_le_bytes(field(bytes, 8));
-        if version != GROUP_VERSION {
-            return Err(GroupFault::Version(version));
-        }
         let kind = match bytes[10] {
             1 => GroupKind::Start,
-            2 => GroupKind::Ordinary,
             3 => GroupKind::Skip,
+            2 => GroupKind::Ordinary,
+            _ if version != GROUP_VERSION => GroupKind::Ordinary,
             _ => return Err(GroupFault::Header),
         };
         let len = u32::from_le_bytes(field(bytes, 12));
@@ -127,6 +129,7 @@ impl GroupHeader {
         }
         let next_file = u32::from_le_bytes(field(bytes, 60));
         Ok(Self {
+            version,
             kind,
             shard: ShardId(u16::from_le_bytes(field(bytes, 20))),
             place: Place {
@@ -172,9 +175,6 @@ pub enum GroupFault {
     /// The bytes are something else.
     #[error("no group begins there")]
     NoGroup,
-    /// A format that this release doesn't know.
-    #[error("its format is version {0}, which this release does not read")]
-    Version(u16),
     /// The header makes no sense.
     #[error("its header makes no sense")]
     Header,

@@ -9,14 +9,22 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 extern crate alloc;
 
+pub mod checkpoint;
 pub mod entry;
 pub mod group;
 pub mod in_flight;
 pub mod journal;
 pub mod place;
 pub mod ring;
+pub mod scan;
+
+#[cfg(test)]
+mod test_disk;
+#[cfg(test)]
+mod test_rig;
 
 pub use entry::{Entry, EntryAt, EntryHead, EntryKind};
 pub use group::{GROUP_BUFFER_BYTES, GroupBuilder, Sealed};
 pub use journal::{Journal, JournalFull, JournalWrite, Submission};
 pub use place::{ChainEnd, Place, ReplayPlace, Sequence};
+pub use scan::{Gap, GroupInfo, ScanError, Scanned, scan};

@@ -1,0 +1,1 @@
+//! Rot, imitations, old laps and old lives, each planted by hand.
