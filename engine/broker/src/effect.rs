@@ -87,7 +87,7 @@ pub enum Effect {
         /// The name it is to have.
         to: FileName,
     },
-    /// Make a folder and those above, each flushed into its parent.
+    /// Make a folder, and those above where they are missing. Not flushed: [`Effect::SyncAll`] follows.
     CreateDir {
         /// Its name.
         op: OpId,
