@@ -49,12 +49,14 @@ pub(crate) enum Verdict {
     Fail,
     /// The value or its limit was not measured; counts as a failure.
     Missing,
+    /// Not judged, only shown beside the others.
+    Shown,
 }
 
 /// A criterion with its figures.
 #[derive(Debug, Serialize)]
 pub(crate) struct Judgement {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) value: Option<f64>,
     pub(crate) limit: Option<f64>,
     pub(crate) unit: &'static str,
@@ -69,6 +71,39 @@ pub(crate) struct Judgement {
 /// Judges the criteria of every row in `rows`.
 pub(crate) fn judge(rows: &[&Row], samples: &Samples) -> Vec<Judgement> {
     rows.iter().flat_map(|row| row.criteria).map(|criterion| criterion.judge(samples)).collect()
+}
+
+/// Everything that was measured, without a verdict: the limits of the machine, and what a row cost besides its time.
+pub(crate) fn shown(samples: &Samples) -> Vec<Judgement> {
+    let show = |name: &str| {
+        let summary = samples.summary(name)?;
+        Some(Judgement {
+            name: name.to_owned(),
+            value: Some(summary.median),
+            limit: None,
+            unit: unit_of(name),
+            verdict: Verdict::Shown,
+            spread: Some([summary.min, summary.max]),
+            repetitions: summary.count,
+            aim: None,
+            aim_reached: None,
+        })
+    };
+    samples.names().into_iter().filter_map(show).collect()
+}
+
+/// The unit that a name ends in.
+fn unit_of(name: &str) -> &'static str {
+    const UNITS: [(&str, &str); 7] = [
+        ("_us", "us"),
+        ("_ms", "ms"),
+        ("_mib", "MiB"),
+        ("_percent", "%"),
+        ("bytes_per_s", "B/s"),
+        ("records_per_s", "msg/s"),
+        ("cpu_s_per_million", "s"),
+    ];
+    UNITS.iter().find(|(end, _)| name.ends_with(end)).map_or("", |(_, unit)| unit)
 }
 
 /// Whether nothing failed and nothing was missing. No judgement at all is no pass.
@@ -87,7 +122,7 @@ impl Criterion {
             _ => Verdict::Missing,
         };
         Judgement {
-            name: self.name,
+            name: self.name.to_owned(),
             value: summary.map(|summary| summary.median),
             limit,
             unit: self.unit,
@@ -194,5 +229,21 @@ mod tests {
         assert_eq!(Bound::Plus("a", 200.0).resolve(&samples), Some(270.0));
         assert_eq!(Bound::Times(1.0, &["a", "c"]).resolve(&samples), None);
         assert!(Relation::AtLeast.holds(1.0, 1.0) && !Relation::AtLeast.holds(0.9, 1.0));
+    }
+
+    #[test]
+    fn what_is_printed_for_programs_keeps_its_form() {
+        let samples = samples(&[("durable_made_up.p50_us", 90.0), ("floor_made_up.p50_us", 100.0)]);
+        let mut all = judge(&[&ROW], &samples);
+        assert!(passed(&all));
+        all.extend(shown(&samples));
+        let list = serde_json::to_value(&all).unwrap();
+        assert_eq!(list[0]["name"], "durable_made_up.p50");
+        assert_eq!((list[0]["value"].as_f64(), list[0]["unit"].as_str()), (Some(90.0), Some("us")));
+        assert_eq!((list[0]["limit"].as_f64(), list[0]["verdict"].as_str()), (Some(140.0), Some("pass")));
+        assert_eq!(
+            (list[2]["name"].as_str(), list[2]["verdict"].as_str()),
+            (Some("floor_made_up.p50_us"), Some("shown"))
+        );
     }
 }

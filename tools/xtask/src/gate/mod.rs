@@ -23,7 +23,7 @@ use clap::Args;
 
 use crate::process::Step;
 use crate::workspace::Workspace;
-use criteria::{Judgement, Row, Verdict, judge, passed};
+use criteria::{Judgement, Row, Verdict, judge, passed, shown};
 use list::ROWS;
 use load::Programs;
 use measure::{MEASUREMENTS, Run, STANDS_ON};
@@ -81,10 +81,14 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         }
     }
     let judgements = judge(&rows, &samples);
+    let measured = shown(&samples);
     if options.json {
-        println!("{}", serde_json::to_string_pretty(&judgements)?);
+        let all: Vec<&Judgement> = judgements.iter().chain(&measured).collect();
+        println!("{}", serde_json::to_string_pretty(&all)?);
     } else {
-        print(&judgements, &samples);
+        print(&judgements);
+        println!("\nmeasured besides:");
+        print(&measured);
     }
     for trouble in &troubles {
         eprintln!("gate: could not measure {trouble}");
@@ -132,13 +136,14 @@ fn build(workspace: &Workspace) -> Result<Programs> {
     Ok(Programs { cutwater: release.join("cutwater"), floor: release.join("floor") })
 }
 
-fn print(judgements: &[Judgement], samples: &Samples) {
-    println!("{:<34} {:>12} {:>12} {:<12} {:<8} spread", "name", "value", "limit", "unit", "verdict");
+fn print(judgements: &[Judgement]) {
+    println!("{:<42} {:>12} {:>12} {:<12} {:<8} spread", "name", "value", "limit", "unit", "verdict");
     for judgement in judgements {
         let verdict = match judgement.verdict {
             Verdict::Pass => "pass",
             Verdict::Fail => "FAIL",
             Verdict::Missing => "MISSING",
+            Verdict::Shown => "",
         };
         let spread = judgement
             .spread
@@ -149,24 +154,13 @@ fn print(judgements: &[Judgement], samples: &Samples) {
             _ => String::new(),
         };
         println!(
-            "{:<34} {:>12} {:>12} {:<12} {verdict:<8} {spread} (n={}){aim}",
+            "{:<42} {:>12} {:>12} {:<12} {verdict:<8} {spread} (n={}){aim}",
             judgement.name,
             judgement.value.map_or_else(|| "-".to_owned(), short),
             judgement.limit.map_or_else(|| "-".to_owned(), short),
             judgement.unit,
             judgement.repetitions,
         );
-    }
-    println!("\nmeasured (median, spread):");
-    for name in samples.names("") {
-        if let Some(summary) = samples.summary(name) {
-            println!(
-                "  {name:<48} {:>12}  {} .. {}",
-                short(summary.median),
-                short(summary.min),
-                short(summary.max)
-            );
-        }
     }
 }
 

@@ -42,9 +42,9 @@ impl Samples {
         self.summary(name).map(|summary| summary.median)
     }
 
-    /// All names that begin with `prefix`, in order.
-    pub(crate) fn names(&self, prefix: &str) -> Vec<&str> {
-        self.by_name.keys().map(String::as_str).filter(|name| name.starts_with(prefix)).collect()
+    /// All names, in order.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        self.by_name.keys().map(String::as_str).collect()
     }
 }
 
