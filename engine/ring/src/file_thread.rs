@@ -1,0 +1,319 @@
+//! One thread for what would block a pump: making, naming, removing and shrinking files.
+//!
+//! Short jobs come first and in order. Making a file of written zeros goes step by step between them; making one that
+//! nobody waits for, and giving back the space of removed files, uses at most a quarter of the time, because zeroing
+//! beside the journal at full speed stalls acks for hundreds of milliseconds (S6).
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use cutwater_model::limits::SHRINK_STEP_BYTES;
+use cutwater_model::storage::StorageError;
+use cutwater_model::{DirName, FileName};
+
+use crate::completion::{Errno, Token};
+use crate::data_folder::{Access, DataFolder, dir_error};
+use crate::disk_storage::{Bounce, Zeroing, cut, length_of};
+use crate::doorbell::Doorbell;
+
+/// After a step in the background the thread rests for so many times as long as the step took.
+const REST_FACTOR: u32 = 3;
+/// The longest rest after one step.
+const REST_MAX: Duration = Duration::from_millis(200);
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileJob {
+    /// Make a file of written zeros, flushed, and its folders; replaces one of that name.
+    Create {
+        /// Which.
+        file: FileName,
+        /// How long.
+        bytes: u64,
+        /// Whether nobody waits for it: then it is made slowly.
+        background: bool,
+    },
+    /// Lengthen a file by written zeros, flushed.
+    Extend {
+        /// Which.
+        file: FileName,
+        /// The length it is to have.
+        to: u64,
+    },
+    /// Open a file for a ring, with the lock a successor waits for; answered by its descriptor.
+    Open {
+        /// Which.
+        file: FileName,
+    },
+    /// Give a file another name. Not flushed.
+    Rename {
+        /// The name it has.
+        from: FileName,
+        /// The name it is to have.
+        to: FileName,
+    },
+    /// Make a folder and those above, each flushed into its parent.
+    CreateDir(DirName),
+    /// Flush a folder's names.
+    FlushDir(DirName),
+    /// Remove a file: answered when its name is gone; its space follows in small steps.
+    Remove {
+        /// Which.
+        file: FileName,
+    },
+    /// Remove an empty folder. Not flushed.
+    RemoveDir(DirName),
+    /// Flush everything of the data folder.
+    FlushAll,
+}
+
+/// The end of a job.
+#[derive(Debug)]
+pub struct FileDone {
+    /// The token the caller gave.
+    pub token: Token,
+    /// The descriptor of [`FileJob::Open`], nothing otherwise; or why not.
+    pub result: Result<Option<OwnedFd>, StorageError>,
+}
+
+/// The thread. Ends, after the short jobs it was given, when dropped.
+#[derive(Debug)]
+pub struct FileThread {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Hands jobs to the thread and takes their ends; one for each pump.
+#[derive(Debug)]
+pub struct FileClient {
+    shared: Arc<Shared>,
+    mailbox: Arc<Mailbox>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    jobs: VecDeque<(Token, FileJob, Arc<Mailbox>)>,
+    is_stopping: bool,
+}
+
+#[derive(Debug)]
+struct Mailbox {
+    done: Mutex<Vec<FileDone>>,
+    bell: Arc<Doorbell>,
+}
+
+impl FileThread {
+    /// Starts the thread for a data folder.
+    ///
+    /// # Errors
+    /// When there is no memory or no thread.
+    pub fn start(folder: DataFolder) -> Result<Self, StorageError> {
+        let shared = Arc::new(Shared::default());
+        let failed = |errno| dir_error("start the file thread of", DirName::Root, errno);
+        let zeros = Bounce::new().map_err(failed)?;
+        let worker = Worker {
+            folder,
+            shared: shared.clone(),
+            zeros,
+            urgent: VecDeque::new(),
+            background: VecDeque::new(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("files".to_owned())
+            .spawn(move || worker.run())
+            .map_err(|error| failed(Errno::of(&error)))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// A way in for one pump, whose bell is rung when a job is done.
+    #[must_use]
+    pub fn client(&self, bell: Arc<Doorbell>) -> FileClient {
+        let mailbox = Arc::new(Mailbox { done: Mutex::default(), bell });
+        FileClient { shared: self.shared.clone(), mailbox }
+    }
+}
+
+impl Drop for FileThread {
+    fn drop(&mut self) {
+        lock(&self.shared.queue).is_stopping = true;
+        self.shared.wake.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // A panic of that thread was told on standard error by the runtime.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl FileClient {
+    /// Hands a job over. Never waits for the disk.
+    pub fn submit(&self, token: Token, job: FileJob) {
+        lock(&self.shared.queue).jobs.push_back((token, job, self.mailbox.clone()));
+        self.shared.wake.notify_one();
+    }
+
+    /// Appends the jobs of this client that ended since the last call.
+    pub fn finished(&self, into: &mut Vec<FileDone>) {
+        into.append(&mut lock(&self.mailbox.done));
+    }
+}
+
+impl Mailbox {
+    fn answer(&self, token: Token, result: Result<Option<OwnedFd>, StorageError>) {
+        lock(&self.done).push(FileDone { token, result });
+        self.bell.ring();
+    }
+}
+
+/// A file whose space is given back after its name is gone.
+struct Shrinking {
+    opened: OwnedFd,
+    length: u64,
+}
+
+/// Long work, done step by step.
+enum Task {
+    Zero(Zeroing, Token, Arc<Mailbox>),
+    Shrink(Shrinking),
+}
+
+struct Worker {
+    folder: DataFolder,
+    shared: Arc<Shared>,
+    zeros: Bounce,
+    /// Somebody waits for these.
+    urgent: VecDeque<Task>,
+    /// Nobody waits for these.
+    background: VecDeque<Task>,
+}
+
+impl Worker {
+    fn run(mut self) {
+        let mut rest_until = None;
+        loop {
+            let Some(job) = self.next_job(rest_until) else { return };
+            if let Some((token, job, mailbox)) = job {
+                self.begin(token, job, mailbox);
+            } else if let Some(task) = self.urgent.pop_front() {
+                if let Some(task) = self.step(task) {
+                    self.urgent.push_back(task);
+                }
+            } else if rest_until.is_none_or(|until| Instant::now() >= until)
+                && let Some(task) = self.background.pop_front()
+            {
+                let begin = Instant::now();
+                if let Some(task) = self.step(task) {
+                    self.background.push_front(task);
+                }
+                rest_until = Some(Instant::now() + (begin.elapsed() * REST_FACTOR).min(REST_MAX));
+            }
+        }
+    }
+
+    /// The next short job, if one is there; waits for one when nothing else is to do now. `None` at the end.
+    fn next_job(&self, rest_until: Option<Instant>) -> Option<Option<(Token, FileJob, Arc<Mailbox>)>> {
+        let mut queue = lock(&self.shared.queue);
+        loop {
+            if let Some(job) = queue.jobs.pop_front() {
+                return Some(Some(job));
+            }
+            if queue.is_stopping {
+                return None;
+            }
+            if !self.urgent.is_empty() {
+                return Some(None);
+            }
+            if self.background.is_empty() {
+                queue = self.shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let rest =
+                rest_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+            if rest.is_zero() {
+                return Some(None);
+            }
+            queue = self.shared.wake.wait_timeout(queue, rest).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn begin(&mut self, token: Token, job: FileJob, mailbox: Arc<Mailbox>) {
+        let folder = &self.folder;
+        let result = match job {
+            FileJob::Create { file, bytes, background } => match Zeroing::create(folder, file, bytes) {
+                Ok(zeroing) => {
+                    let task = Task::Zero(zeroing, token, mailbox);
+                    if background {
+                        self.background.push_back(task)
+                    } else {
+                        self.urgent.push_back(task)
+                    }
+                    return;
+                }
+                Err(error) => Err(error),
+            },
+            FileJob::Extend { file, to } => match Zeroing::extend(folder, file, to) {
+                Ok(zeroing) => {
+                    self.urgent.push_back(Task::Zero(zeroing, token, mailbox));
+                    return;
+                }
+                Err(error) => Err(error),
+            },
+            FileJob::Open { file } => {
+                mailbox.answer(token, folder.open_file(file).map(Some));
+                return;
+            }
+            FileJob::Rename { from, to } => folder.rename(from, to),
+            FileJob::CreateDir(dir) => folder.create_dir(dir),
+            FileJob::FlushDir(dir) => folder.flush_dir(dir),
+            FileJob::Remove { file } => self.remove(file),
+            FileJob::RemoveDir(dir) => folder.remove_dir(dir),
+            FileJob::FlushAll => folder.flush_all(),
+        };
+        mailbox.answer(token, result.map(|()| None));
+    }
+
+    /// Removes the name with the descriptor held, so that the space does not go all at once (S6).
+    fn remove(&mut self, file: FileName) -> Result<(), StorageError> {
+        let opened = self.folder.open_as(file, Access::Buffered, 0);
+        self.folder.remove(file)?;
+        if let Ok(opened) = opened
+            && let Ok(length) = length_of(&opened)
+            && length > SHRINK_STEP_BYTES
+        {
+            self.background.push_back(Task::Shrink(Shrinking { opened, length }));
+        }
+        Ok(())
+    }
+
+    /// Does one step; the task again if it is not at its end.
+    fn step(&mut self, task: Task) -> Option<Task> {
+        match task {
+            Task::Zero(mut zeroing, token, mailbox) => match zeroing.step(self.zeros.bytes()) {
+                Ok(true) => return Some(Task::Zero(zeroing, token, mailbox)),
+                Ok(false) => mailbox.answer(token, Ok(None)),
+                Err(error) => mailbox.answer(token, Err(error)),
+            },
+            Task::Shrink(mut shrinking) => {
+                shrinking.length = shrinking.length.saturating_sub(SHRINK_STEP_BYTES);
+                // When it can't be shrunk, closing it gives all the space back at once.
+                if cut(&shrinking.opened, shrinking.length).is_ok() && shrinking.length > 0 {
+                    return Some(Task::Shrink(shrinking));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Nothing here panics while it holds a lock, so a poisoned one is as good.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
