@@ -62,6 +62,12 @@ pub const PARTITIONS_PER_NODE_MAX: u32 = 100_000;
 /// Topics of one node.
 pub const TOPICS_PER_NODE_MAX: u32 = 20_000;
 
+// The node's metadata (STORAGE.md section 5).
+/// The smallest file of the node's own log; it grows by powers of two.
+pub const METADATA_BYTES_LEAST: u64 = MIB as u64;
+/// Producer ids that are set aside at once, so that most of them cost no write.
+pub const PRODUCER_IDS_PER_BLOCK: i64 = 1_000;
+
 // Connections and frames.
 /// The longest frame a native peer may send: the largest batch and its request header.
 pub const FRAME_BYTES_MAX: u32 = BATCH_BYTES_MAX + 64 * KIB;
