@@ -122,21 +122,22 @@ impl DataFolder {
             .map_err(|errno| dir_error("open", dir, errno))
     }
 
-    /// Makes a folder and those above it, flushing each parent that got a new name.
-    pub(crate) fn create_dir(&self, dir: DirName) -> Result<(), StorageError> {
+    /// Makes a folder and those above it; with `flush` each parent that got a new name is flushed.
+    pub(crate) fn create_dir(&self, dir: DirName, flush: bool) -> Result<(), StorageError> {
         let Some(parent) = dir.parent() else { return Ok(()) };
         let path = c_path(&dir.to_string());
         // SAFETY: the path is a C string that outlives the call.
         let made = check(unsafe { libc::mkdirat(self.root().as_raw_fd(), path.as_ptr(), 0o750) });
         match made {
-            Ok(_) => self.flush_dir(parent),
+            Ok(_) if flush => self.flush_dir(parent),
+            Ok(_) => Ok(()),
             Err(Errno(libc::EEXIST)) => self.open_dir(dir).map(drop),
             Err(Errno(libc::ENOENT)) => {
-                self.create_dir(parent)?;
+                self.create_dir(parent, flush)?;
                 // SAFETY: as above.
                 check(unsafe { libc::mkdirat(self.root().as_raw_fd(), path.as_ptr(), 0o750) })
                     .map_err(|errno| dir_error("create", dir, errno))?;
-                self.flush_dir(parent)
+                if flush { self.flush_dir(parent) } else { Ok(()) }
             }
             Err(errno) => Err(dir_error("create", dir, errno)),
         }

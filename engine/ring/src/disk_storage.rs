@@ -14,6 +14,7 @@ use crate::arena::Map;
 use crate::completion::Errno;
 use crate::data_folder::{Access, DataFolder, dir_error, error, flush};
 use crate::socket::check;
+use crate::zeroing::Zeroing;
 
 /// The largest single read or write.
 pub(crate) const STEP_BYTES: usize = 1 << 20;
@@ -152,6 +153,7 @@ impl Storage for DiskStorage {
 
     fn create(&mut self, file: FileName, length: u64) -> Result<(), StorageError> {
         self.forget(file);
+        self.folder.create_dir(file.dir(), true)?;
         let mut making = Zeroing::create(&self.folder, file, length)?;
         self.bounce.bytes().fill(0);
         while making.step(self.bounce.bytes())? {}
@@ -159,7 +161,7 @@ impl Storage for DiskStorage {
     }
 
     fn create_dir(&mut self, dir: DirName) -> Result<(), StorageError> {
-        self.folder.create_dir(dir)
+        self.folder.create_dir(dir, true)
     }
 
     fn extend(&mut self, file: FileName, length: u64) -> Result<(), StorageError> {
@@ -195,89 +197,6 @@ impl Storage for DiskStorage {
 
     fn remove_dir(&mut self, dir: DirName) -> Result<(), StorageError> {
         self.folder.remove_dir(dir)
-    }
-}
-
-/// A file that is being filled with written zeros, step by step; flushed at its end.
-#[derive(Debug)]
-pub(crate) struct Zeroing {
-    folder: DataFolder,
-    file: FileName,
-    opened: OwnedFd,
-    at: u64,
-    to: u64,
-    /// Whether the file is removed when it can't be finished.
-    is_new: bool,
-}
-
-impl Zeroing {
-    /// Begins a new file, replacing one of that name, and makes its folders.
-    pub(crate) fn create(folder: &DataFolder, file: FileName, length: u64) -> Result<Self, StorageError> {
-        folder.create_dir(file.dir())?;
-        match folder.remove(file) {
-            Ok(()) | Err(StorageError { kind: StorageErrorKind::NotFound, .. }) => {}
-            Err(error) => return Err(error),
-        }
-        let opened = folder.open_as(file, Access::Direct, libc::O_CREAT | libc::O_EXCL)?;
-        Self { folder: folder.clone(), file, opened, at: 0, to: length, is_new: true }.reserved()
-    }
-
-    /// Begins to lengthen a file; one that is long enough already is only flushed.
-    pub(crate) fn extend(folder: &DataFolder, file: FileName, length: u64) -> Result<Self, StorageError> {
-        let opened = folder.open_as(file, Access::Direct, 0)?;
-        let has = length_of(&opened).map_err(|errno| error("measure", file, errno))?;
-        // The part of a block after the end reads as zeros already.
-        let at = has.next_multiple_of(BLOCK_BYTES as u64);
-        Self { folder: folder.clone(), file, opened, at, to: length, is_new: false }.reserved()
-    }
-
-    /// Reserves the space without lengthening the file: its length tells what is written.
-    fn reserved(self) -> Result<Self, StorageError> {
-        let bytes = self.to.saturating_sub(self.at);
-        if bytes == 0 {
-            return Ok(self);
-        }
-        let fd = self.opened.as_raw_fd();
-        // SAFETY: the descriptor is open; no memory is passed.
-        let reserved = check(unsafe {
-            libc::fallocate(fd, libc::FALLOC_FL_KEEP_SIZE, self.at as libc::off_t, bytes as libc::off_t)
-        });
-        match reserved {
-            Ok(_) | Err(Errno(libc::EOPNOTSUPP | libc::EINTR)) => Ok(self),
-            Err(errno) => Err(self.given_up("reserve space for", errno)),
-        }
-    }
-
-    /// Writes as many zeros as `zeros` holds; false when the file is whole and flushed.
-    pub(crate) fn step(&mut self, zeros: &[u8]) -> Result<bool, StorageError> {
-        let bytes = self.to.saturating_sub(self.at).min(zeros.len() as u64);
-        if bytes == 0 {
-            return match flush(&self.opened) {
-                Ok(()) => Ok(false),
-                Err(errno) => Err(self.given_up("flush", errno)),
-            };
-        }
-        // A length that is no whole number of blocks is cut back at the end.
-        let whole = bytes.next_multiple_of(BLOCK_BYTES as u64).min(zeros.len() as u64);
-        if let Err(errno) = write_at(&self.opened, self.at, &zeros[..whole as usize]) {
-            return Err(self.given_up("write zeros to", errno));
-        }
-        self.at += whole;
-        if self.at > self.to
-            && let Err(errno) = cut(&self.opened, self.to)
-        {
-            return Err(self.given_up("cut", errno));
-        }
-        Ok(true)
-    }
-
-    /// Removes what was begun, so that a full disk gets its space back.
-    fn given_up(&self, action: &'static str, errno: Errno) -> StorageError {
-        if self.is_new {
-            // The first error is the one to tell.
-            let _ = self.folder.remove(self.file);
-        }
-        error(action, self.file, errno)
     }
 }
 
@@ -320,7 +239,7 @@ fn read_at(opened: &OwnedFd, at: u64, into: &mut [u8]) -> Result<usize, Errno> {
 }
 
 /// Writes all of `bytes`.
-fn write_at(opened: &OwnedFd, at: u64, bytes: &[u8]) -> Result<(), Errno> {
+pub(crate) fn write_at(opened: &OwnedFd, at: u64, bytes: &[u8]) -> Result<(), Errno> {
     let mut done = 0;
     let mut retries = 0;
     while done < bytes.len() {

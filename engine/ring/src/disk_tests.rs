@@ -167,13 +167,14 @@ fn the_file_thread_does_every_job_and_short_ones_overtake_slow_ones() {
     let mut ring = Ring::new(&RingConfig { receive_buffers: 0, ..RingConfig::small() }).unwrap();
     bell.listen(&mut ring, Token(0));
     let pooled = FileName::Pooled { shard: ShardId(0), number: 1 };
-    client.submit(Token(1), FileJob::Create { file: pooled, bytes: 8 << 20, background: true });
+    client
+        .submit(Token(1), FileJob::Create { file: pooled, bytes: 8 << 20, written: true, background: true });
     client.submit(Token(2), FileJob::CreateDir(segment(0).dir()));
     client.submit(Token(3), FileJob::FlushDir(DirName::Topics));
     let order: Vec<u64> = finished(&mut ring, &bell, &client, 3).iter().map(|done| done.token.0).collect();
     assert_eq!(order, [2, 3, 1]);
     client.submit(Token(4), FileJob::Rename { from: pooled, to: segment(0) });
-    client.submit(Token(5), FileJob::Extend { file: segment(0), to: 9 << 20 });
+    client.submit(Token(5), FileJob::Extend { file: segment(0), to: 9 << 20, written: true });
     client.submit(Token(6), FileJob::Open { file: segment(0) });
     for done in finished(&mut ring, &bell, &client, 3) {
         let opened = done.result.unwrap();
@@ -183,6 +184,13 @@ fn the_file_thread_does_every_job_and_short_ones_overtake_slow_ones() {
             let _ = opened.as_fd();
         }
     }
+    let reserved = FileJob::Create { file: segment(9), bytes: 1 << 20, written: false, background: false };
+    client.submit(Token(11), reserved);
+    client.submit(Token(12), FileJob::Extend { file: segment(9), to: 3 << 20, written: false });
+    client.submit(Token(13), FileJob::Extend { file: segment(9), to: 2 << 20, written: false });
+    assert!(finished(&mut ring, &bell, &client, 3).iter().all(|done| done.result.is_ok()));
+    assert_eq!(std::fs::metadata(held.path_of(segment(9))).unwrap().len(), 3 << 20);
+    std::fs::remove_file(held.path_of(segment(9))).unwrap();
     client.submit(Token(7), FileJob::Remove { file: segment(0) });
     client.submit(Token(8), FileJob::RemoveDir(segment(0).dir()));
     client.submit(Token(9), FileJob::FlushAll);

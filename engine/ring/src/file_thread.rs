@@ -15,9 +15,10 @@ use cutwater_model::storage::StorageError;
 use cutwater_model::{DirName, FileName};
 
 use crate::completion::{Errno, Token};
-use crate::data_folder::{Access, DataFolder, dir_error};
-use crate::disk_storage::{Bounce, Zeroing, cut, length_of};
+use crate::data_folder::{Access, DataFolder, dir_error, error, flush};
+use crate::disk_storage::{Bounce, cut, length_of};
 use crate::doorbell::Doorbell;
+use crate::zeroing::{Zeroing, create_new, reserve};
 
 /// After a step in the background the thread rests for so many times as long as the step took.
 const REST_FACTOR: u32 = 3;
@@ -27,21 +28,25 @@ const REST_MAX: Duration = Duration::from_millis(200);
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileJob {
-    /// Make a file of written zeros, flushed, and its folders; replaces one of that name.
+    /// Make a file, and its folders where they are missing; replaces one of that name. Names are not flushed.
     Create {
         /// Which.
         file: FileName,
         /// How long.
         bytes: u64,
+        /// Whether its space is written with zeros and flushed, or only reserved and not flushed.
+        written: bool,
         /// Whether nobody waits for it: then it is made slowly.
         background: bool,
     },
-    /// Lengthen a file by written zeros, flushed.
+    /// Lengthen a file, flushed.
     Extend {
         /// Which.
         file: FileName,
         /// The length it is to have.
         to: u64,
+        /// Whether the new space is written with zeros, or only reserved.
+        written: bool,
     },
     /// Open a file for a ring, with the lock a successor waits for; answered by its descriptor.
     Open {
@@ -55,7 +60,7 @@ pub enum FileJob {
         /// The name it is to have.
         to: FileName,
     },
-    /// Make a folder and those above, each flushed into its parent.
+    /// Make a folder, and those above where they are missing. Not flushed.
     CreateDir(DirName),
     /// Flush a folder's names.
     FlushDir(DirName),
@@ -247,19 +252,17 @@ impl Worker {
     fn begin(&mut self, token: Token, job: FileJob, mailbox: Arc<Mailbox>) {
         let folder = &self.folder;
         let result = match job {
-            FileJob::Create { file, bytes, background } => match Zeroing::create(folder, file, bytes) {
+            FileJob::Create { file, bytes, written: false, .. } => reserved(folder, file, bytes),
+            FileJob::Create { file, bytes, written: true, background } => match zeroed(folder, file, bytes) {
                 Ok(zeroing) => {
-                    let task = Task::Zero(zeroing, token, mailbox);
-                    if background {
-                        self.background.push_back(task)
-                    } else {
-                        self.urgent.push_back(task)
-                    }
+                    let tasks = if background { &mut self.background } else { &mut self.urgent };
+                    tasks.push_back(Task::Zero(zeroing, token, mailbox));
                     return;
                 }
                 Err(error) => Err(error),
             },
-            FileJob::Extend { file, to } => match Zeroing::extend(folder, file, to) {
+            FileJob::Extend { file, to, written: false } => extended(folder, file, to),
+            FileJob::Extend { file, to, written: true } => match Zeroing::extend(folder, file, to) {
                 Ok(zeroing) => {
                     self.urgent.push_back(Task::Zero(zeroing, token, mailbox));
                     return;
@@ -271,7 +274,7 @@ impl Worker {
                 return;
             }
             FileJob::Rename { from, to } => folder.rename(from, to),
-            FileJob::CreateDir(dir) => folder.create_dir(dir),
+            FileJob::CreateDir(dir) => folder.create_dir(dir, false),
             FileJob::FlushDir(dir) => folder.flush_dir(dir),
             FileJob::Remove { file } => self.remove(file),
             FileJob::RemoveDir(dir) => folder.remove_dir(dir),
@@ -311,6 +314,27 @@ impl Worker {
         }
         None
     }
+}
+
+fn zeroed(folder: &DataFolder, file: FileName, bytes: u64) -> Result<Zeroing, StorageError> {
+    folder.create_dir(file.dir(), false)?;
+    Zeroing::create(folder, file, bytes)
+}
+
+fn reserved(folder: &DataFolder, file: FileName, bytes: u64) -> Result<(), StorageError> {
+    folder.create_dir(file.dir(), false)?;
+    let opened = create_new(folder, file)?;
+    reserve(&opened, bytes).map_err(|errno| {
+        // What was begun goes, so that a full disk gets its space back; the first error is the one to tell.
+        let _ = folder.remove(file);
+        error("reserve space for", file, errno)
+    })
+}
+
+fn extended(folder: &DataFolder, file: FileName, to: u64) -> Result<(), StorageError> {
+    let opened = folder.open_as(file, Access::Direct, 0)?;
+    reserve(&opened, to).map_err(|errno| error("reserve space for", file, errno))?;
+    flush(&opened).map_err(|errno| error("flush", file, errno))
 }
 
 /// Nothing here panics while it holds a lock, so a poisoned one is as good.

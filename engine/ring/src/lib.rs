@@ -24,6 +24,7 @@ mod setup;
 pub mod socket;
 mod socket_ops;
 pub mod spsc;
+mod zeroing;
 
 pub use arena::Arena;
 pub use clock::{Clock, entropy};
