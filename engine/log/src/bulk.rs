@@ -1,0 +1,175 @@
+//! Large batches go straight to their segment (STORAGE.md section 2). Lives on the shard's core, does no I/O.
+//!
+//! ```text
+//!  file   |  block  |  block  |  block  |  block  |  block  |
+//!         | earlier bytes |#### the batch ##############|
+//!         ^ run start                        ^ run end    whole blocks, DSYNC (B1), into written space (B4)
+//!                                            |##########|   the remainder: in the tail, and carried by the BulkRef
+//! ```
+//!
+//! The run begins at the first block that is not handed out to be written, so it may carry earlier bytes; they are in
+//! the journal by themselves. The BulkRef enters a group only after the run is written, and then names it.
+
+use alloc::vec::Vec;
+
+use cutwater_model::batch::{BatchError, Header};
+use cutwater_model::limits::BATCH_HEADER_BYTES;
+use cutwater_model::{MemoryRange, Offset, Slab, TimestampMs};
+
+use crate::bytes::{Reader, Writer};
+use crate::partition::{Appended, Partition};
+use crate::position::{BLOCK, block_floor};
+use crate::segment::Opening;
+use crate::writeback::{Part, WritePlan};
+
+/// Where a partition stands with its bulk batch; there is one at a time (B2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum BulkState {
+    #[default]
+    Idle,
+    /// Appended to the tail, not handed out: the segment is not ready for it.
+    Waiting,
+    /// Handed out.
+    Writing,
+}
+
+impl BulkState {
+    pub(crate) fn is_busy(self) -> bool {
+        self != Self::Idle
+    }
+}
+
+/// The writes of a bulk batch, and the journal entry that follows them.
+#[derive(Clone, Debug)]
+pub struct BulkPlan {
+    /// To be written with RWF_DSYNC, in any order.
+    pub writes: Vec<WritePlan>,
+    /// To be journaled once all writes are done.
+    pub entry: BulkRef,
+    end: u64,
+}
+
+/// The journal entry of a bulk batch: all that replay needs, without reading the segment (R4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BulkRef {
+    /// The base offset of the segment.
+    pub segment: Offset,
+    /// Where in the file the run of whole blocks begins.
+    pub run_start: u32,
+    /// Where in the file the batch begins.
+    pub position: u32,
+    /// The running digest of the segment's index at the run's end (S3).
+    pub digest: u64,
+    /// When the batch arrived.
+    pub arrival: TimestampMs,
+    /// The batch's header, as stored.
+    pub header: [u8; BATCH_HEADER_BYTES],
+    /// The batch's bytes behind the run's last whole block, in the slab; empty on replay.
+    pub remainder: MemoryRange,
+}
+
+impl BulkRef {
+    /// How many bytes the fixed part has; the remainder's bytes follow it in the entry's payload.
+    pub const BYTES: usize = 8 + 4 + 4 + 8 + 8 + BATCH_HEADER_BYTES;
+
+    /// Writes the fixed part.
+    #[must_use]
+    pub fn encode(&self) -> [u8; Self::BYTES] {
+        let mut bytes = Vec::with_capacity(Self::BYTES);
+        let mut writer = Writer(&mut bytes);
+        writer.i64(self.segment.0).u32(self.run_start).u32(self.position).u64(self.digest);
+        writer.i64(self.arrival.0).bytes(&self.header);
+        let mut fixed = [0; Self::BYTES];
+        fixed.copy_from_slice(&bytes);
+        fixed
+    }
+
+    /// Reads an entry's payload: the fixed part, the batch's header, and the remainder's bytes.
+    #[must_use]
+    pub fn decode(payload: &[u8]) -> Option<(Self, Result<Header, BatchError>, &[u8])> {
+        let mut reader = Reader(payload);
+        let entry = Self {
+            segment: Offset(reader.i64()?),
+            run_start: reader.u32()?,
+            position: reader.u32()?,
+            digest: reader.u64()?,
+            arrival: TimestampMs(reader.i64()?),
+            header: reader.array()?,
+            remainder: MemoryRange::default(),
+        };
+        Some((entry, Header::read(&entry.header), reader.0))
+    }
+}
+
+impl Partition {
+    /// Plans the writes of a large batch just appended, in place of a Data entry in the journal. `None`: its segment is
+    /// not ready; ask again after the next [`Partition::opened`] or [`Partition::written`]. The partition takes no
+    /// append until [`Partition::bulk_written`] (B2).
+    pub fn begin_bulk(&mut self, slab: &Slab, appended: &Appended) -> Option<BulkPlan> {
+        self.bulk = BulkState::Waiting;
+        let run_start = self.writeback.planned;
+        let run_end = block_floor(appended.end.position);
+        let segment = self.segments.back()?;
+        // Earlier segments are written first, so that the run lies in one file.
+        if self.is_fenced || segment.opening != Opening::Done || run_start < segment.start_position() {
+            return None;
+        }
+        let (file, base, origin, arrival) =
+            (segment.file(), segment.base(), segment.origin, segment.last_arrival);
+        let mut header = [0; BATCH_HEADER_BYTES];
+        if !self.tail.copy_out(slab, appended.start, &mut header) {
+            return None;
+        }
+        self.digest_up_to(slab, run_end);
+        let mut writes = Vec::new();
+        let mut at = run_start;
+        while at < run_end
+            && let Some(memory) = self.tail.contiguous(at, run_end)
+        {
+            let end = at + u64::from(memory.len);
+            let pin = self.tail.pin(at, end);
+            writes.push(WritePlan { file, at: at - origin, memory, base, part: Part::Data { end, pin } });
+            at = end;
+        }
+        for write in &writes {
+            if let Part::Data { end, .. } = write.part {
+                self.writeback.push(end);
+            }
+        }
+        self.bulk = BulkState::Writing;
+        let remainder = self.tail.contiguous(run_end, appended.end.position).unwrap_or_default();
+        let digest = self.segments.back().map_or(0, |segment| segment.index.mark().running);
+        let entry = BulkRef {
+            segment: base,
+            run_start: (run_start - origin) as u32,
+            position: appended.position,
+            digest,
+            arrival,
+            header,
+            remainder,
+        };
+        Some(BulkPlan { writes, entry, end: run_end })
+    }
+
+    /// All writes of the plan are done; now its entry may be journaled, and the partition takes appends again.
+    ///
+    /// Each single write was told to [`Partition::written`] or [`Partition::write_failed`] before.
+    pub fn bulk_written(&mut self, plan: &BulkPlan) {
+        debug_assert!(self.is_fenced || self.writeback.written >= plan.end);
+        self.bulk = BulkState::Idle;
+    }
+
+    /// Whether a bulk batch is on its way.
+    #[must_use]
+    pub fn is_bulk_busy(&self) -> bool {
+        self.bulk.is_busy()
+    }
+}
+
+impl BulkState {
+    pub(crate) fn is_writing(self) -> bool {
+        self == Self::Writing
+    }
+}
+
+const _: () = assert!(BLOCK as usize > BATCH_HEADER_BYTES);

@@ -1,0 +1,407 @@
+//! Durable bytes go from the tail to the segments' files (S1), files are flushed, and a checkpoint may name the result
+//! (C1, C2). Lives on the shard's core, does no I/O.
+//!
+//! Work goes towards one *target* at a time: the end of what was durable when the target was taken. Once all whole
+//! blocks below it are written, it is *covered*; once the files were flushed after that, it is *flushed*, and
+//! [`Partition::snapshot`](crate::Partition::snapshot) names exactly it. So a checkpoint's end is always a batch
+//! boundary, and the bytes between its last whole block and itself are carried in the checkpoint.
+
+use alloc::collections::VecDeque;
+
+use cutwater_model::{FileName, MemoryRange, Offset, Slab};
+
+use crate::index::IndexMark;
+use crate::pages::Pages;
+use crate::partition::Partition;
+use crate::position::{BLOCK, Covered, block_ceil, block_floor};
+use crate::segment::{FOOTER_BYTES, Opening, Step};
+use crate::tail::TailPin;
+
+/// Data writes of one partition in flight.
+const WRITES_IN_FLIGHT_MAX: usize = 8;
+
+/// Whole blocks to be written by O_DIRECT.
+#[derive(Clone, Copy, Debug)]
+pub struct WritePlan {
+    /// Where to.
+    pub file: FileName,
+    /// At which byte of the file.
+    pub at: u64,
+    /// What.
+    pub memory: MemoryRange,
+    pub(crate) base: Offset,
+    pub(crate) part: Part,
+}
+
+/// What a write is a part of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part {
+    /// Data up to this tail position.
+    Data { end: u64, pin: TailPin },
+    /// A block of index entries.
+    Index { block: u32 },
+    /// The footer.
+    Footer,
+}
+
+/// A file to be flushed. What was written before the plan was made counts as flushed after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlushPlan {
+    /// Which file.
+    pub file: FileName,
+    base: Offset,
+    index_blocks: Option<u32>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Writeback {
+    /// Up to this tail position, whole blocks are handed out to be written, in order.
+    pub(crate) planned: u64,
+    /// Up to this one, they are written.
+    pub(crate) written: u64,
+    /// The writes between, in order: where each ends, and whether it is done.
+    in_flight: VecDeque<(u64, bool)>,
+    /// Writes of index blocks and footers in flight.
+    others_in_flight: u32,
+    target: Option<Marked>,
+    covered: Marked,
+    /// What the flushes that are under way are for.
+    round: Option<Marked>,
+    flushes_in_flight: u32,
+    pub(crate) flushed: Marked,
+}
+
+/// An end, and how far the digests of its segment were at its last whole block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Marked {
+    pub(crate) covered: Covered,
+    /// Known once the blocks before it are planned.
+    pub(crate) mark: Option<IndexMark>,
+    /// The folded digest of the finished entries there.
+    pub(crate) digest: u64,
+}
+
+impl Writeback {
+    pub(crate) fn new(covered: Covered) -> Self {
+        let marked = Marked { covered, mark: Some(IndexMark::default()), digest: 0 };
+        let start = block_floor(covered.end.position);
+        Self {
+            planned: start,
+            written: start,
+            in_flight: VecDeque::new(),
+            others_in_flight: 0,
+            target: None,
+            covered: marked,
+            round: None,
+            flushes_in_flight: 0,
+            flushed: marked,
+        }
+    }
+
+    /// Everything up to `marked` is known to be in the files, by a checkpoint.
+    pub(crate) fn restore(marked: Marked) -> Self {
+        Self { covered: marked, flushed: marked, ..Self::new(marked.covered) }
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.in_flight.is_empty() && self.others_in_flight == 0 && self.flushes_in_flight == 0
+    }
+
+    pub(crate) const fn has_flushes(&self) -> bool {
+        self.flushes_in_flight > 0
+    }
+
+    /// All up to there is in the files by other means; nothing is in flight (bulk, on replay).
+    pub(crate) fn jump(&mut self, to: u64) {
+        self.planned = to;
+        self.written = to;
+        self.target = None;
+    }
+
+    pub(crate) fn push(&mut self, end: u64) {
+        self.planned = end;
+        self.in_flight.push_back((end, false));
+    }
+
+    fn complete(&mut self, end: u64) {
+        if let Some(write) = self.in_flight.iter_mut().find(|write| write.0 == end) {
+            write.1 = true;
+        }
+        while let Some((end, true)) = self.in_flight.front().copied() {
+            self.written = end;
+            self.in_flight.pop_front();
+        }
+    }
+}
+
+impl Partition {
+    /// Frees the oldest memory until at most `keep_bytes` are held: what the files have, flushed, and nobody uses. With
+    /// 0 an idle partition keeps one block. Says how many bytes it freed.
+    pub fn evict(&mut self, slab: &mut Slab, pages: &mut Pages, keep_bytes: u32) -> u32 {
+        let flushed = self.writeback.flushed.covered.end;
+        self.tail.evict(slab, pages, flushed, keep_bytes)
+    }
+
+    /// Bytes that were appended and are not handed out to be written.
+    #[must_use]
+    pub fn dirty_bytes(&self) -> u32 {
+        u32::try_from(self.tail.end().saturating_sub(self.writeback.planned)).unwrap_or(u32::MAX)
+    }
+
+    /// The next write, of at most `bytes_max` rounded up to a block. Its memory is held until [`Partition::written`].
+    ///
+    /// Only bytes that are durable are handed out, so no file ever holds what the journal may lose.
+    pub fn next_write(&mut self, slab: &mut Slab, pages: &mut Pages, bytes_max: u32) -> Option<WritePlan> {
+        if self.is_fenced {
+            return None;
+        }
+        let plan = self
+            .next_index_write(slab, pages)
+            .or_else(|| self.next_footer_write(slab, pages))
+            .or_else(|| self.next_data_write(slab, bytes_max));
+        self.advance_covered();
+        plan
+    }
+
+    fn next_data_write(&mut self, slab: &Slab, bytes_max: u32) -> Option<WritePlan> {
+        if self.bulk.is_writing() || self.writeback.in_flight.len() >= WRITES_IN_FLIGHT_MAX {
+            return None;
+        }
+        let target_end = block_floor(self.take_target()?.end.position);
+        let from = self.writeback.planned;
+        let segment = self.segments.iter().rev().find(|segment| segment.has(from))?;
+        if from >= target_end || segment.opening != Opening::Done {
+            return None;
+        }
+        let segment_end = if segment.is_sealed { block_ceil(segment.end_position()) } else { u64::MAX };
+        let bytes_max = u64::from(bytes_max.max(BLOCK).next_multiple_of(BLOCK));
+        let to = target_end.min(segment_end).min(from + bytes_max);
+        let memory = self.tail.contiguous(from, to)?;
+        let to = from + u64::from(memory.len);
+        let (file, base, at) = (segment.file(), segment.base(), from - segment.origin);
+        self.digest_up_to(slab, to);
+        let pin = self.tail.pin(from, to);
+        self.writeback.push(to);
+        Some(WritePlan { file, at, memory, base, part: Part::Data { end: to, pin } })
+    }
+
+    /// The target under way, or a new one where there is something new.
+    fn take_target(&mut self) -> Option<Covered> {
+        let is_new = self.durable > self.writeback.covered.covered
+            // Behind a bulk run that is not journaled yet, nothing can be marked.
+            && block_floor(self.durable.end.position) >= self.writeback.planned;
+        if self.writeback.target.is_none() && is_new {
+            self.writeback.target = Some(Marked { covered: self.durable, mark: None, digest: 0 });
+            self.mark_target();
+        }
+        self.writeback.target.map(|target| target.covered)
+    }
+
+    /// Digests the bytes that are about to be written, `[planned, to)`, and marks the target's place among them.
+    pub(crate) fn digest_up_to(&mut self, slab: &Slab, to: u64) {
+        let mut at = self.writeback.planned;
+        while at < to {
+            let Some(index) = self.segments.iter().rposition(|segment| segment.has(at)) else { return };
+            let Some(piece) = self.tail.contiguous(at, at + u64::from(BLOCK)) else { return };
+            self.segments[index].index.digest_block(slab.get(piece));
+            at += u64::from(piece.len);
+            self.writeback.planned = at;
+            self.mark_target();
+        }
+    }
+
+    fn mark_target(&mut self) {
+        let planned = self.writeback.planned;
+        if let Some(target) = self.writeback.target.as_mut()
+            && target.mark.is_none()
+            && planned >= block_floor(target.covered.end.position)
+        {
+            // A segment that begins at the target's end is not the target's.
+            let offset = target.covered.end.offset;
+            let segment = self.segments.iter().rev().find(|segment| segment.base() < offset);
+            target.mark = Some(segment.map_or_else(IndexMark::default, |segment| segment.index.mark()));
+            target.digest = segment.map_or(0, |segment| segment.index.digest());
+        }
+    }
+
+    fn next_index_write(&mut self, slab: &mut Slab, pages: &mut Pages) -> Option<WritePlan> {
+        let segment = self
+            .segments
+            .iter_mut()
+            .find(|segment| segment.index_file == Step::Done && segment.index.has_block())?;
+        let memory = pages.allocate_reserved(BLOCK)?;
+        let block = segment.index.plan_block(slab.get_mut(memory));
+        self.writeback.others_in_flight += 1;
+        Some(WritePlan {
+            file: segment.index_name(),
+            at: u64::from(block) * u64::from(BLOCK),
+            memory,
+            base: segment.base(),
+            part: Part::Index { block },
+        })
+    }
+
+    fn next_footer_write(&mut self, slab: &mut Slab, pages: &mut Pages) -> Option<WritePlan> {
+        let index = self.segments.iter().position(|segment| {
+            segment.is_sealed
+                && segment.footer == Step::Due
+                && segment.opening == Opening::Done
+                && segment.index.is_finished()
+        })?;
+        let next_offset = self.segments.get(index + 1).map_or(self.end.offset, |next| next.base());
+        let memory = pages.allocate_reserved(FOOTER_BYTES)?;
+        let segment = &mut self.segments[index];
+        let footer = segment.footer(next_offset);
+        for copy in slab.get_mut(memory).chunks_exact_mut(BLOCK as usize) {
+            footer.write(copy);
+        }
+        segment.footer = Step::UnderWay;
+        self.writeback.others_in_flight += 1;
+        Some(WritePlan {
+            file: segment.file(),
+            at: block_ceil(u64::from(segment.end)),
+            memory,
+            base: segment.base(),
+            part: Part::Footer,
+        })
+    }
+
+    /// The write is done, at its full length.
+    pub fn written(&mut self, pages: &mut Pages, plan: &WritePlan) {
+        self.end_write(pages, plan);
+        if let Part::Data { end, .. } = plan.part {
+            self.writeback.complete(end);
+        }
+        if let Some(segment) = self.segment_mut(plan.base) {
+            match plan.part {
+                Part::Data { .. } => segment.is_data_dirty = true,
+                Part::Footer => {
+                    segment.is_data_dirty = true;
+                    segment.footer = Step::Done;
+                }
+                Part::Index { block } => {
+                    segment.is_index_dirty = true;
+                    segment.index.note_written(block);
+                }
+            }
+        }
+        self.advance_covered();
+    }
+
+    /// The write failed for good: the partition takes no appends and writes nothing any more (E2). What was acked is
+    /// in the journal, whose files stay because nothing more of this partition is covered.
+    pub fn write_failed(&mut self, pages: &mut Pages, plan: &WritePlan) {
+        self.end_write(pages, plan);
+        if let Part::Data { end, .. } = plan.part {
+            self.writeback.in_flight.retain(|write| write.0 != end);
+        }
+        self.is_fenced = true;
+    }
+
+    fn end_write(&mut self, pages: &mut Pages, plan: &WritePlan) {
+        match plan.part {
+            Part::Data { pin, .. } => self.tail.unpin(pin),
+            Part::Index { .. } | Part::Footer => {
+                pages.free(plan.memory);
+                self.writeback.others_in_flight -= 1;
+            }
+        }
+    }
+
+    /// The target is covered once its blocks are written and older segments are complete, footer and index included.
+    pub(crate) fn advance_covered(&mut self) {
+        if self.is_fenced {
+            return;
+        }
+        let Some(target) = self.take_target() else { return };
+        let is_written = self.writeback.written >= block_floor(target.end.position);
+        let older = self.segments.iter().filter(|segment| segment.base() < target.end.offset).rev().skip(1);
+        if is_written
+            && older.fold(true, |all, segment| all && segment.is_complete())
+            && let Some(marked) = self.writeback.target.take_if(|target| target.mark.is_some())
+        {
+            self.writeback.covered = marked;
+        }
+    }
+
+    /// Up to where whole blocks are written.
+    #[must_use]
+    pub const fn covered(&self) -> Covered {
+        self.writeback.covered.covered
+    }
+
+    /// Up to where they are flushed too: what [`Partition::snapshot`] names.
+    #[must_use]
+    pub const fn flushed_end(&self) -> Covered {
+        self.writeback.flushed.covered
+    }
+
+    /// The next file to flush. All files of a round are given before any new write counts for it.
+    pub fn next_flush(&mut self) -> Option<FlushPlan> {
+        if self.is_fenced {
+            return None;
+        }
+        if self.writeback.round.is_none() {
+            if self.writeback.covered.covered == self.writeback.flushed.covered {
+                return None;
+            }
+            self.writeback.round = Some(self.writeback.covered);
+            for segment in &mut self.segments {
+                segment.is_data_flush_due |= core::mem::take(&mut segment.is_data_dirty);
+                segment.is_index_flush_due |= core::mem::take(&mut segment.is_index_dirty);
+            }
+        }
+        let plan = self.segments.iter_mut().find_map(|segment| {
+            if core::mem::take(&mut segment.is_data_flush_due) {
+                return Some(FlushPlan { file: segment.file(), base: segment.base(), index_blocks: None });
+            }
+            let blocks = segment.index.blocks_written;
+            core::mem::take(&mut segment.is_index_flush_due).then(|| FlushPlan {
+                file: segment.index_name(),
+                base: segment.base(),
+                index_blocks: Some(blocks),
+            })
+        });
+        match plan {
+            Some(_) => self.writeback.flushes_in_flight += 1,
+            None => self.end_round(),
+        }
+        plan
+    }
+
+    /// The flush is done.
+    pub fn flushed(&mut self, plan: &FlushPlan) {
+        self.writeback.flushes_in_flight -= 1;
+        if let Some(blocks) = plan.index_blocks
+            && let Some(segment) = self.segment_mut(plan.base)
+        {
+            segment.index.blocks_flushed = segment.index.blocks_flushed.max(blocks);
+        }
+        self.end_round();
+    }
+
+    /// The flush failed. No checkpoint claims anything after the last good one (E2).
+    pub fn flush_failed(&mut self, _plan: &FlushPlan) {
+        self.writeback.flushes_in_flight -= 1;
+        self.writeback.round = None;
+        self.is_fenced = true;
+    }
+
+    fn end_round(&mut self) {
+        let mut segments = self.segments.iter();
+        let is_due = segments.any(|segment| segment.is_data_flush_due || segment.is_index_flush_due);
+        if self.writeback.flushes_in_flight > 0 || is_due {
+            return;
+        }
+        if let Some(round) = self.writeback.round.take() {
+            self.writeback.flushed = round;
+            let finished = round.mark.map_or(0, |mark| mark.finished);
+            let offset = round.covered.end.offset;
+            let mut newest = true;
+            for segment in self.segments.iter_mut().rev().filter(|segment| segment.base() < offset) {
+                segment.index.forget(finished, !newest);
+                newest = false;
+            }
+        }
+    }
+}
