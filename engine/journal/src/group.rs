@@ -75,7 +75,7 @@ impl GroupHeader {
     pub const fn next_place(&self) -> Place {
         match self.next_file {
             Some(file) => Place { file, at: 0 },
-            None => Place { file: self.place.file, at: self.place.at + self.bytes as u64 },
+            None => Place { file: self.place.file, at: self.place.at.saturating_add(self.bytes as u64) },
         }
     }
 

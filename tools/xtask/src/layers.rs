@@ -11,7 +11,7 @@ struct Layer {
     may_use: &'static [&'static str],
 }
 
-const LAYERS: [Layer; 15] = [
+const LAYERS: [Layer; 16] = [
     Layer { folder: "engine/model", may_use: &[] },
     Layer { folder: "engine/api", may_use: &["engine/model"] },
     Layer { folder: "engine/log", may_use: &["engine/model"] },
@@ -43,6 +43,7 @@ const LAYERS: [Layer; 15] = [
     Layer { folder: "bench/load", may_use: &[BELOW_BENCH] },
     Layer { folder: "bench/micro", may_use: &[BELOW_BENCH] },
     Layer { folder: "tools/cli", may_use: &[BELOW_BENCH, "bench/load"] },
+    Layer { folder: "tools/fuzz-targets", may_use: &[BELOW_BENCH] },
     Layer { folder: "tools/sim", may_use: &[BELOW_BENCH] },
 ];
 
