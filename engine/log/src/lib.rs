@@ -16,6 +16,8 @@ mod cold;
 pub mod format;
 mod index;
 mod lookup;
+#[cfg(test)]
+mod model_tests;
 mod pages;
 mod partition;
 mod position;
@@ -27,6 +29,8 @@ mod segment;
 mod snapshot;
 mod space;
 mod tail;
+#[cfg(test)]
+mod test_rig;
 #[cfg(test)]
 mod test_support;
 mod writeback;

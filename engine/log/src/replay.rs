@@ -13,7 +13,7 @@ use crate::bulk::BulkRef;
 use crate::pages::Pages;
 use crate::partition::Partition;
 use crate::position::{BLOCK, LogEnd, block_floor};
-use crate::segment::{Opening, space_for};
+use crate::segment::Opening;
 
 /// One entry of the journal that names this partition.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +48,7 @@ pub enum Replayed {
     Applied,
     /// The partition had it already.
     Already,
-    /// It needs room: carry out openings and writes until nothing is handed out, flush, evict, and give it again.
+    /// It needs room: carry out openings, space and writes until nothing is handed out, flush, evict, and give it again.
     Drain,
 }
 
@@ -135,7 +135,7 @@ impl Partition {
                 {
                     return Ok(Replayed::Drain);
                 }
-                self.note_replayed();
+                self.set_durable(self.end, 0);
                 outcome = Replayed::Applied;
             }
             position += batch.bytes.len() as u32;
@@ -187,7 +187,7 @@ impl Partition {
             active.is_data_dirty = true;
         }
         self.writeback.jump(origin + run_end);
-        self.note_replayed();
+        self.set_durable(self.end, 0);
         Ok(Replayed::Applied)
     }
 
@@ -218,15 +218,6 @@ impl Partition {
             }
             _ => Err(gap),
         }
-    }
-
-    /// What is replayed is durable, and its space was there when it was journaled (S4).
-    fn note_replayed(&mut self) {
-        if let Some(active) = self.segments.back_mut() {
-            let space = space_for(u64::from(active.end)).min(u64::from(u32::MAX)) as u32;
-            active.space = active.space.max(space.next_multiple_of(BLOCK));
-        }
-        self.set_durable(self.end, 0);
     }
 
     /// Digests the earlier bytes in the first blocks of a run, so that a range that ends there has its digest.

@@ -10,7 +10,7 @@ use cutwater_model::{FileName, MemoryRange, Offset, Slab, TimestampMs};
 use crate::pages::Pages;
 use crate::partition::Partition;
 use crate::position::BLOCK;
-use crate::segment::{FOOTER_BYTES, Opening, Step};
+use crate::segment::{FOOTER_BYTES, Opening, Segment, Step, space_for};
 
 /// Steps closer together than this double.
 const FAST_STEP_MS: i64 = 10_000;
@@ -71,13 +71,13 @@ pub(crate) struct Growth {
     wanted: u32,
     /// Space that a refused batch needs in a segment of its own.
     wanted_spare: u32,
-    is_under_way: bool,
+    under_way: Option<SpacePlan>,
     last: TimestampMs,
 }
 
 impl Growth {
     pub(crate) const fn new(step: u32) -> Self {
-        Self { step, wanted: 0, wanted_spare: 0, is_under_way: false, last: TimestampMs(i64::MIN) }
+        Self { step, wanted: 0, wanted_spare: 0, under_way: None, last: TimestampMs(i64::MIN) }
     }
 
     pub(crate) fn want(&mut self, space: u64) {
@@ -112,15 +112,22 @@ impl Growth {
 impl Partition {
     /// Space that should be made now. Each need is told once; the next comes after it was met or refused.
     pub fn needs_space(&mut self) -> Option<SpacePlan> {
-        if self.growth.is_under_way || self.is_fenced {
+        if self.growth.under_way.is_some() || self.is_fenced {
             return None;
         }
         let plan = self.extension().or_else(|| self.missing_spare())?;
-        self.growth.is_under_way = true;
+        self.growth.under_way = Some(plan);
         Some(plan)
     }
 
     fn extension(&mut self) -> Option<SpacePlan> {
+        // Only replay leaves a segment short of space: what it brings back is accepted already.
+        let is_short =
+            |it: &&Segment| it.opening == Opening::Done && space_for(u64::from(it.end)) > u64::from(it.space);
+        if let Some(short) = self.segments.iter().find(is_short) {
+            let to = short.end.next_multiple_of(BLOCK) + FOOTER_BYTES;
+            return Some(SpacePlan::Extend { file: short.file(), base: short.base(), from: short.space, to });
+        }
         let active = self.segments.back().filter(|active| !active.is_sealed)?;
         let room = active.space.saturating_sub(active.end + FOOTER_BYTES);
         let is_wanted = self.growth.wanted > active.space;
@@ -153,9 +160,11 @@ impl Partition {
         is_due.then(|| SpacePlan::Spare { bytes: bytes.min(self.segment_bytes) })
     }
 
-    /// The file of that segment has written, flushed space up to `to`.
+    /// The file of that segment has written, flushed space up to `to`: the plan was carried out, or recovery found the
+    /// file so long.
     pub fn grown(&mut self, base: Offset, to: u32) {
-        self.growth.is_under_way = false;
+        let meets = |plan: &mut SpacePlan| matches!(*plan, SpacePlan::Extend { base: other, to: wanted, .. } if other == base && to >= wanted);
+        self.growth.under_way.take_if(meets);
         if let Some(segment) = self.segment_mut(base) {
             segment.space = segment.space.max(to);
         }
@@ -163,14 +172,14 @@ impl Partition {
 
     /// A pooled file of `bytes` written, flushed zeros is there for the next segment.
     pub fn spare(&mut self, file: FileName, bytes: u32) {
-        self.growth.is_under_way = false;
+        self.growth.under_way.take_if(|plan| matches!(plan, SpacePlan::Spare { .. }));
         self.growth.wanted_spare = 0;
         self.spare = Some((file, bytes));
     }
 
     /// The space could not be made. [`Partition::needs_space`] asks for it again (E3).
     pub fn space_refused(&mut self) {
-        self.growth.is_under_way = false;
+        self.growth.under_way = None;
     }
 
     /// A segment whose file is to be brought into use. The header's memory is held until [`Partition::opened`].
@@ -180,7 +189,12 @@ impl Partition {
         let header = pages.allocate_reserved(BLOCK)?;
         segment.identity.write_header(slab.get_mut(header));
         segment.opening = Opening::UnderWay;
-        Some(OpenPlan { from, to: segment.file(), bytes: segment.space, base: segment.base(), header })
+        let bytes = if from.is_some() {
+            segment.space
+        } else {
+            segment.end.next_multiple_of(BLOCK) + FOOTER_BYTES.max(SEGMENT_GROWTH_BYTES_LEAST)
+        };
+        Some(OpenPlan { from, to: segment.file(), bytes, base: segment.base(), header })
     }
 
     /// The plan was carried out: the segment may be written to.
@@ -188,6 +202,7 @@ impl Partition {
         pages.free(plan.header);
         if let Some(segment) = self.segment_mut(plan.base) {
             segment.opening = Opening::Done;
+            segment.space = segment.space.max(plan.bytes);
         }
     }
 

@@ -14,7 +14,7 @@ use crate::index::IndexMark;
 use crate::pages::Pages;
 use crate::partition::Partition;
 use crate::position::{BLOCK, Covered, block_ceil, block_floor};
-use crate::segment::{FOOTER_BYTES, Opening, Step};
+use crate::segment::{FOOTER_BYTES, Opening, Step, space_for};
 use crate::tail::TailPin;
 
 /// Data writes of one partition in flight.
@@ -175,7 +175,8 @@ impl Partition {
         }
         let segment_end = if segment.is_sealed { block_ceil(segment.end_position()) } else { u64::MAX };
         let bytes_max = u64::from(bytes_max.max(BLOCK).next_multiple_of(BLOCK));
-        let to = target_end.min(segment_end).min(from + bytes_max);
+        let space_end = segment.origin + u64::from(segment.space);
+        let to = target_end.min(segment_end).min(from + bytes_max).min(space_end);
         let memory = self.tail.contiguous(from, to)?;
         let to = from + u64::from(memory.len);
         let (file, base, at) = (segment.file(), segment.base(), from - segment.origin);
@@ -246,6 +247,7 @@ impl Partition {
             segment.is_sealed
                 && segment.footer == Step::Due
                 && segment.opening == Opening::Done
+                && space_for(u64::from(segment.end)) <= u64::from(segment.space)
                 && segment.index.is_finished()
         })?;
         let next_offset = self.segments.get(index + 1).map_or(self.end.offset, |next| next.base());
