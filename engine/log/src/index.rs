@@ -243,6 +243,11 @@ impl SegmentIndex {
         self.mark.finished == self.len() && self.blocks_written == self.len().div_ceil(PER_BLOCK)
     }
 
+    /// Whether no entry is left that a checkpoint would have to carry.
+    pub(crate) fn is_in_file(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     pub(crate) fn is_finished(&self) -> bool {
         self.mark.finished == self.len()
     }

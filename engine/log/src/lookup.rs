@@ -94,6 +94,13 @@ impl Partition {
         Ok(())
     }
 
+    /// The index is not wanted after all.
+    pub fn index_unneeded(&mut self, plan: &IndexRead) {
+        if let Some(segment) = self.segment_mut(plan.base) {
+            segment.pins -= 1;
+        }
+    }
+
     /// The index file could not be read: look-ups walk the segment from its beginning.
     pub fn index_unreadable(&mut self, plan: &IndexRead) {
         if let Some(segment) = self.segment_mut(plan.base) {

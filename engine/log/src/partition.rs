@@ -37,6 +37,8 @@ pub struct Partition {
     pub(crate) tail: Tail,
     /// Oldest first; the last one is appended to, unless a checkpoint or a removal left only sealed ones.
     pub(crate) segments: VecDeque<Segment>,
+    /// So many segments at the front are settled: there is nothing left to do with their files but to read them.
+    pub(crate) settled: usize,
     pub(crate) spare: Option<(FileName, u32)>,
     pub(crate) growth: Growth,
     pub(crate) writeback: Writeback,
@@ -130,6 +132,7 @@ impl Partition {
             checkpointed: end,
             tail: Tail::new(end),
             segments: VecDeque::new(),
+            settled: 0,
             spare: None,
             growth: Growth::new(SEGMENT_GROWTH_BYTES_LEAST),
             writeback: Writeback::new(covered),
@@ -410,6 +413,14 @@ impl Partition {
     /// Counts a batch whose bytes are in the file, and whose last unfinished block became the tail.
     pub(crate) fn note_bulk(&mut self, start: u64, header: &Header, arrival: TimestampMs) {
         self.note_appended(start, &Incoming::of(header), arrival);
+    }
+
+    /// The segments whose files there is something left to do with, oldest first.
+    pub(crate) fn unsettled(&mut self) -> impl DoubleEndedIterator<Item = &mut Segment> {
+        while self.segments.get(self.settled).is_some_and(Segment::is_settled) {
+            self.settled += 1;
+        }
+        self.segments.range_mut(self.settled..)
     }
 
     pub(crate) fn segment_index(&self, base: Offset) -> Option<usize> {

@@ -8,6 +8,7 @@ use cutwater_model::limits::INDEX_INTERVAL_BYTES;
 use cutwater_model::{FileName, MemoryRange, Offset, Slab};
 
 use crate::cold::ColdRead;
+use crate::index::Located;
 use crate::lookup::IndexRead;
 use crate::partition::Partition;
 use crate::position::{BLOCK, LogEnd, RangeList, block_ceil, block_floor};
@@ -59,6 +60,14 @@ pub struct HotRead {
     pub pin: TailPin,
 }
 
+/// Where a read begins.
+enum Start {
+    At(LogEnd),
+    /// The index of that segment isn't in memory.
+    NeedIndex(usize),
+    Nowhere,
+}
+
 /// The part of a batch's header that a walk needs.
 const STEP_BYTES: usize = 27;
 
@@ -81,8 +90,9 @@ impl Partition {
             return ReadPlan::AtEnd;
         }
         let start = match self.start_of(from, hint) {
-            Ok(start) => start,
-            Err(plan) => return plan,
+            Start::At(start) => start,
+            Start::NeedIndex(index) => return ReadPlan::NeedIndex(self.index_read(index)),
+            Start::Nowhere => return ReadPlan::OutOfRange,
         };
         if start.position >= self.tail.hot_start().position {
             self.read_hot(slab, from, start, bytes_max, visible)
@@ -104,29 +114,29 @@ impl Partition {
     }
 
     /// A batch boundary at or before `from`, the nearest one known.
-    fn start_of(&mut self, from: Offset, hint: ReadHint) -> Result<LogEnd, ReadPlan> {
+    fn start_of(&self, from: Offset, hint: ReadHint) -> Start {
         let ReadHint(hint) = hint;
-        if hint.position > 0 && hint.offset <= from && hint.position <= self.end.position {
-            if let Some(start) = self.at_a_batch(hint) {
-                return Ok(start);
-            }
+        if hint.position > 0
+            && hint.offset <= from
+            && hint.position <= self.end.position
+            && let Some(start) = self.at_a_batch(hint)
+        {
+            return Start::At(start);
         }
         let hot_start = self.tail.hot_start();
         let index = self.segments.partition_point(|segment| segment.base() <= from);
-        let Some(index) = index.checked_sub(1) else { return Err(ReadPlan::OutOfRange) };
+        let Some(index) = index.checked_sub(1) else { return Start::Nowhere };
         let segment = &self.segments[index];
         let is_hot_here = hot_start.offset <= from && segment.base() <= hot_start.offset;
-        match segment.index.locate(from) {
-            crate::index::Located::At(offset, position) => {
+        let start = match segment.index.locate(from) {
+            Located::At(offset, position) => {
                 let located = LogEnd { offset, position: segment.origin + u64::from(position) };
-                let start = if is_hot_here { located.max(hot_start) } else { located };
-                self.at_a_batch(start).ok_or(ReadPlan::OutOfRange)
+                if is_hot_here { located.max(hot_start) } else { located }
             }
-            crate::index::Located::NotLoaded if is_hot_here => {
-                self.at_a_batch(hot_start).ok_or(ReadPlan::OutOfRange)
-            }
-            crate::index::Located::NotLoaded => Err(ReadPlan::NeedIndex(self.index_read(index))),
-        }
+            Located::NotLoaded if is_hot_here => hot_start,
+            Located::NotLoaded => return Start::NeedIndex(index),
+        };
+        self.at_a_batch(start).map_or(Start::Nowhere, Start::At)
     }
 
     /// A boundary at the end of a sealed segment is the beginning of the next one's data.

@@ -85,14 +85,13 @@ impl Partition {
             || !segment.is_complete()
             || segment.is_data_dirty
             || segment.is_index_dirty
-            || segment.is_data_flush_due
-            || segment.is_index_flush_due
             || self.writeback.has_flushes()
             || self.tail.hot_start().offset < next_base && self.tail.pins() > 0;
         if is_needed {
             return None;
         }
         let segment = self.segments.pop_front()?;
+        self.settled = self.settled.saturating_sub(1);
         Some(Removal {
             segment: segment.file(),
             bytes: segment.space,

@@ -129,6 +129,16 @@ impl Segment {
         (entries / INDEX_ENTRIES_PER_BLOCK as u32 + 1) * BLOCK
     }
 
+    /// Whether there is nothing left to do with its files, and nothing of its index left to carry in checkpoints.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_complete()
+            && self.index.is_in_file()
+            && !(self.is_data_dirty
+                || self.is_index_dirty
+                || self.is_data_flush_due
+                || self.is_index_flush_due)
+    }
+
     /// Whether nothing will be written to its files any more.
     pub(crate) fn is_complete(&self) -> bool {
         self.is_sealed && self.footer == Step::Done && self.index.is_complete()

@@ -120,29 +120,41 @@ impl Partition {
         Some(plan)
     }
 
+    /// Whether [`Partition::needs_space`] would ask for something after an append. Cheap enough for each of them.
+    #[inline]
+    #[must_use]
+    pub fn is_space_wanted(&self) -> bool {
+        if self.growth.under_way.is_some() || self.is_fenced {
+            return false;
+        }
+        let is_extension_due = self.segments.back().is_some_and(|active| self.is_extension_due(active));
+        is_extension_due || self.missing_spare().is_some()
+    }
+
     fn extension(&mut self) -> Option<SpacePlan> {
         // Only replay leaves a segment short of space: what it brings back is accepted already.
-        let is_short =
-            |it: &&Segment| it.opening == Opening::Done && space_for(u64::from(it.end)) > u64::from(it.space);
-        if let Some(short) = self.segments.iter().find(is_short) {
+        let is_short = |it: &&mut Segment| {
+            it.opening == Opening::Done && space_for(u64::from(it.end)) > u64::from(it.space)
+        };
+        if let Some(short) = self.unsettled().find(is_short) {
             let to = short.end.next_multiple_of(BLOCK) + FOOTER_BYTES;
             return Some(SpacePlan::Extend { file: short.file(), base: short.base(), from: short.space, to });
         }
-        let active = self.segments.back().filter(|active| !active.is_sealed)?;
-        let room = active.space.saturating_sub(active.end + FOOTER_BYTES);
-        let is_wanted = self.growth.wanted > active.space;
-        if active.opening != Opening::Done
-            || active.space >= active.bytes_max
-            || (room >= self.growth.ahead() && !is_wanted)
-        {
-            return None;
-        }
+        let active = self.segments.back().filter(|active| self.is_extension_due(active))?;
         let (file, base, from) = (active.file(), active.base(), active.space);
         let bytes_max = active.bytes_max;
         let now = active.last_arrival;
         self.growth.note_use(now);
         let to = from.max(self.growth.wanted).saturating_add(self.growth.step).next_multiple_of(BLOCK);
         Some(SpacePlan::Extend { file, base, from, to: to.min(bytes_max) })
+    }
+
+    fn is_extension_due(&self, active: &Segment) -> bool {
+        let room = active.space.saturating_sub(active.end + FOOTER_BYTES);
+        !active.is_sealed
+            && active.opening == Opening::Done
+            && active.space < active.bytes_max
+            && (room < self.growth.ahead() || self.growth.wanted > active.space)
     }
 
     fn missing_spare(&self) -> Option<SpacePlan> {
@@ -184,7 +196,7 @@ impl Partition {
 
     /// A segment whose file is to be brought into use. The header's memory is held until [`Partition::opened`].
     pub fn next_opening(&mut self, slab: &mut Slab, pages: &mut Pages) -> Option<OpenPlan> {
-        let segment = self.segments.iter_mut().find(|it| matches!(it.opening, Opening::Wanted(_)))?;
+        let segment = self.unsettled().find(|it| matches!(it.opening, Opening::Wanted(_)))?;
         let Opening::Wanted(from) = segment.opening else { return None };
         let header = pages.allocate_reserved(BLOCK)?;
         segment.identity.write_header(slab.get_mut(header));
@@ -214,7 +226,7 @@ impl Partition {
 
     /// An index file that should be made now: the first block of entries is about to be full.
     pub fn next_index_file(&mut self) -> Option<IndexFilePlan> {
-        let segment = self.segments.iter_mut().find(|it| it.needs_index_file())?;
+        let segment = self.unsettled().find(|it| it.needs_index_file())?;
         segment.index_file = Step::UnderWay;
         Some(IndexFilePlan {
             file: segment.index_name(),

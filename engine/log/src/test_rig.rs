@@ -135,7 +135,7 @@ impl Rig {
         let arrival = TimestampMs(self.clock);
         let before = self.partition.end();
         let result = if self.random.below(4) == 0 {
-            let Some(memory) = self.pages.allocate(batch.len() as u32) else { return None };
+            let memory = self.pages.allocate(batch.len() as u32)?;
             let exact = cutwater_model::MemoryRange { at: memory.at, len: batch.len() as u32 };
             self.slab.get_mut(exact).copy_from_slice(&batch);
             let result = self.partition.append_from(&mut self.slab, &mut self.pages, exact, arrival);
@@ -223,7 +223,10 @@ impl Rig {
 
     pub(crate) fn issue(&mut self) {
         let (slab, pages) = (&mut self.slab, &mut self.pages);
-        if let Some(plan) = self.partition.needs_space() {
+        let is_wanted = self.partition.is_space_wanted();
+        let plan = self.partition.needs_space();
+        assert!(!is_wanted || plan.is_some(), "seed {}", self.seed);
+        if let Some(plan) = plan {
             self.pending.push(Pending::Space(plan));
         }
         if let Some(plan) = self.partition.next_opening(slab, pages) {

@@ -226,30 +226,25 @@ impl Partition {
     }
 
     fn next_index_write(&mut self, slab: &mut Slab, pages: &mut Pages) -> Option<WritePlan> {
-        let segment = self
-            .segments
-            .iter_mut()
-            .find(|segment| segment.index_file == Step::Done && segment.index.has_block())?;
+        let segment =
+            self.unsettled().find(|segment| segment.index_file == Step::Done && segment.index.has_block())?;
         let memory = pages.allocate_reserved(BLOCK)?;
         let block = segment.index.plan_block(slab.get_mut(memory));
+        let (file, base) = (segment.index_name(), segment.base());
         self.writeback.others_in_flight += 1;
-        Some(WritePlan {
-            file: segment.index_name(),
-            at: u64::from(block) * u64::from(BLOCK),
-            memory,
-            base: segment.base(),
-            part: Part::Index { block },
-        })
+        let at = u64::from(block) * u64::from(BLOCK);
+        Some(WritePlan { file, at, memory, base, part: Part::Index { block } })
     }
 
     fn next_footer_write(&mut self, slab: &mut Slab, pages: &mut Pages) -> Option<WritePlan> {
-        let index = self.segments.iter().position(|segment| {
+        let index = self.unsettled().position(|segment| {
             segment.is_sealed
                 && segment.footer == Step::Due
                 && segment.opening == Opening::Done
                 && space_for(u64::from(segment.end)) <= u64::from(segment.space)
                 && segment.index.is_finished()
         })?;
+        let index = self.settled + index;
         let next_offset = self.segments.get(index + 1).map_or(self.end.offset, |next| next.base());
         let memory = pages.allocate_reserved(FOOTER_BYTES)?;
         let segment = &mut self.segments[index];
@@ -317,9 +312,11 @@ impl Partition {
         }
         let Some(target) = self.take_target() else { return };
         let is_written = self.writeback.written >= block_floor(target.end.position);
-        let older = self.segments.iter().filter(|segment| segment.base() < target.end.offset).rev().skip(1);
+        let mut older = self.unsettled().rev().filter(|segment| segment.base() < target.end.offset).skip(1);
+        let are_older_complete = older.all(|segment| segment.is_complete());
+        drop(older);
         if is_written
-            && older.fold(true, |all, segment| all && segment.is_complete())
+            && are_older_complete
             && let Some(marked) = self.writeback.target.take_if(|target| target.mark.is_some())
         {
             self.writeback.covered = marked;
@@ -348,12 +345,12 @@ impl Partition {
                 return None;
             }
             self.writeback.round = Some(self.writeback.covered);
-            for segment in &mut self.segments {
+            for segment in self.unsettled() {
                 segment.is_data_flush_due |= core::mem::take(&mut segment.is_data_dirty);
                 segment.is_index_flush_due |= core::mem::take(&mut segment.is_index_dirty);
             }
         }
-        let plan = self.segments.iter_mut().find_map(|segment| {
+        let plan = self.unsettled().find_map(|segment| {
             if core::mem::take(&mut segment.is_data_flush_due) {
                 return Some(FlushPlan { file: segment.file(), base: segment.base(), index_blocks: None });
             }
@@ -390,8 +387,7 @@ impl Partition {
     }
 
     fn end_round(&mut self) {
-        let mut segments = self.segments.iter();
-        let is_due = segments.any(|segment| segment.is_data_flush_due || segment.is_index_flush_due);
+        let is_due = self.unsettled().any(|it| it.is_data_flush_due || it.is_index_flush_due);
         if self.writeback.flushes_in_flight > 0 || is_due {
             return;
         }
@@ -400,7 +396,7 @@ impl Partition {
             let finished = round.mark.map_or(0, |mark| mark.finished);
             let offset = round.covered.end.offset;
             let mut newest = true;
-            for segment in self.segments.iter_mut().rev().filter(|segment| segment.base() < offset) {
+            for segment in self.unsettled().rev().filter(|segment| segment.base() < offset) {
                 segment.index.forget(finished, !newest);
                 newest = false;
             }
