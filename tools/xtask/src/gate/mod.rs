@@ -29,6 +29,9 @@ use load::Programs;
 use measure::{MEASUREMENTS, Run, STANDS_ON};
 use samples::Samples;
 
+/// A machine with a higher load average is not quiet. The build before may leave some behind.
+const LOAD_MAX: f64 = 1.5;
+
 /// What `gate` is asked to do.
 #[derive(Args)]
 pub(crate) struct Options {
@@ -61,6 +64,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let (repetitions, seconds) = if options.quick { (1, 3) } else { (options.repetitions, options.seconds) };
 
+    warn_when_busy();
     let mut samples = Samples::default();
     let mut troubles = Vec::new();
     for repetition in 1..=repetitions {
@@ -124,6 +128,17 @@ fn choose(names: &[String]) -> Result<Vec<&'static Row>> {
     }
     let wanted = |name: &str| chosen.is_empty() || chosen.contains(name);
     Ok(ROWS.iter().filter(|row| wanted(row.name)).filter_map(|row| list::row(row.name)).collect())
+}
+
+/// Says so when others use the processors: then no figure means much.
+fn warn_when_busy() {
+    let load = fs::read_to_string("/proc/loadavg").ok();
+    let load: Option<f64> = load.and_then(|text| text.split(' ').next()?.parse().ok());
+    if let Some(load) = load.filter(|load| *load > LOAD_MAX) {
+        eprintln!(
+            "!!! gate: the load average is {load}; something else is running, and the figures will show it"
+        );
+    }
 }
 
 fn build(workspace: &Workspace) -> Result<Programs> {
