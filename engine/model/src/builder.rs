@@ -196,6 +196,18 @@ fn complete(bytes: &mut [u8], mut header: Header) {
     bytes[CRC_FROM - 4..CRC_FROM].copy_from_slice(&header.crc.to_be_bytes());
 }
 
+/// Numbers one whole batch anew and computes its CRC again, for a producer that was given another id.
+///
+/// Bytes too short for a header are left alone.
+pub fn renumber(batch: &mut [u8], sequence: Sequence) {
+    let Some(head) = batch.first_chunk_mut::<BATCH_HEADER_BYTES>() else { return };
+    head[43..51].copy_from_slice(&sequence.producer_id.0.to_be_bytes());
+    head[51..53].copy_from_slice(&sequence.producer_epoch.0.to_be_bytes());
+    head[53..57].copy_from_slice(&sequence.base_sequence.to_be_bytes());
+    let crc = crc32c(&batch[CRC_FROM..]);
+    batch[CRC_FROM - 4..CRC_FROM].copy_from_slice(&crc.to_be_bytes());
+}
+
 fn nullable_bytes(bytes: Option<&[u8]>) -> usize {
     // A length beyond 31 bits is far beyond any batch's bound, which refuses it by the sum.
     bytes.map_or(1, |bytes| varint::length_i64(bytes.len() as i64) + bytes.len())

@@ -96,6 +96,20 @@ pub const FETCH_WAIT_MS_MAX: u32 = 60_000;
 /// Subscriptions of one connection.
 pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 64;
 
+// The client.
+/// What the records of one batch may inflate to in a consumer.
+pub const INFLATED_BYTES_MAX: usize = 64 * MIB as usize;
+/// What a producer holds at most, sent and unsent, unless configured.
+pub const PRODUCER_BUFFER_BYTES_DEFAULT: usize = 32 * MIB as usize;
+/// The largest batch a producer builds unless configured.
+pub const PRODUCER_BATCH_BYTES_DEFAULT: u32 = 256 * KIB;
+/// Delivery reports that may wait to be read before a producer takes no more records.
+pub const PRODUCER_REPORTS_MAX: usize = 1 << 20;
+/// What a subscription may push before it is given more credit, unless configured.
+pub const CONSUMER_CREDIT_BYTES_DEFAULT: u32 = 8 * MIB;
+/// What one push or fetch carries of one partition unless configured.
+pub const CONSUMER_PARTITION_BYTES_DEFAULT: u32 = MIB;
+
 // A turn of the pump (DESIGN.md section 3).
 /// Input bytes of one turn.
 pub const TURN_BYTES_MAX: u32 = 256 * KIB;

@@ -27,7 +27,7 @@ const LAYERS: [Layer; 16] = [
         may_use: &["engine/api", "engine/broker", "engine/metadata", "engine/model", "engine/ring"],
     },
     Layer { folder: "net/native", may_use: &["engine/api", "engine/model"] },
-    Layer { folder: "net/client", may_use: &["engine/model", "engine/ring", "net/native"] },
+    Layer { folder: "net/client", may_use: &["engine/api", "engine/model", "engine/ring", "net/native"] },
     Layer {
         folder: "net/server",
         may_use: &[

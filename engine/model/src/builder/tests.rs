@@ -83,3 +83,15 @@ fn a_warm_builder_allocates_nothing() {
 fn no_batch_is_longer_than_any_topic_takes() {
     assert_eq!(BatchBuilder::new(u32::MAX).bytes_max, BATCH_BYTES_MAX);
 }
+
+#[test]
+fn a_renumbered_batch_is_the_one_that_is_built_with_those_numbers() {
+    let sequence =
+        Sequence { producer_id: ProducerId(7), producer_epoch: ProducerEpoch(2), base_sequence: 41 };
+    let mut builder = BatchBuilder::new(1000);
+    builder.append(TimestampMs(5), Some(b"key"), Some(b"value"), &[]).unwrap();
+    let mut batch = builder.finish(Sequence::NONE).to_vec();
+    renumber(&mut batch, sequence);
+    assert_eq!(batch, builder.finish(sequence));
+    renumber(&mut [0; 60], sequence);
+}

@@ -1,0 +1,353 @@
+//! One partition of a producer: the batch being filled, and those on their way, in order.
+//!
+//! Nothing overtakes: batches are sent in the order they were sealed, and when one is refused for now or its
+//! connection breaks, no further one is sent until all that are in flight were answered; then all unacknowledged ones
+//! are sent again, oldest first, with the numbers they had. The node's window drops those it has already.
+
+use std::collections::VecDeque;
+
+use cutwater_model::builder::{BatchBuilder, Sequence, renumber};
+use cutwater_model::{ErrorKind, Offset, PartitionId, ProducerEpoch, ProducerId};
+use cutwater_native::Failure;
+
+use crate::backoff::Backoff;
+use crate::producer::report::DeliveryError;
+
+/// Who numbers a lane's batches.
+pub(crate) type Identity = (ProducerId, ProducerEpoch);
+
+/// What has become of a sealed batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// To be sent, perhaps again.
+    Waiting,
+    /// Sent on the connection that is up.
+    InFlight,
+    /// Done; reported when all before it are.
+    Settled(Result<Option<Offset>, DeliveryError>),
+}
+
+/// A sealed batch.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) bytes: Vec<u8>,
+    /// What the caller gave with each record.
+    pub(crate) tokens: Vec<u64>,
+    /// What counts against the buffer's bound.
+    pub(crate) charged: usize,
+    pub(crate) begun_us: u64,
+    pub(crate) sent_us: u64,
+    /// The numbers it carries, if any yet.
+    numbered: Option<(Identity, i32)>,
+    /// Whether it was ever sent, so that the node may have it.
+    pub(crate) was_sent: bool,
+    fate: Option<Fate>,
+}
+
+impl Batch {
+    pub(crate) fn fate(&self) -> Fate {
+        self.fate.unwrap_or(Fate::Waiting)
+    }
+
+    fn records(&self) -> u32 {
+        self.tokens.len() as u32
+    }
+}
+
+/// One partition. See the module.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) partition: PartitionId,
+    /// The place of its connection.
+    pub(crate) link: usize,
+    pub(crate) builder: BatchBuilder,
+    pub(crate) open_tokens: Vec<u64>,
+    pub(crate) open_charged: usize,
+    pub(crate) open_since_us: u64,
+    pub(crate) queue: VecDeque<Batch>,
+    /// The serial of the batch at the front of the queue.
+    pub(crate) front_serial: u32,
+    pub(crate) in_flight: usize,
+    /// Whether nothing is sent until what is in flight was answered.
+    pub(crate) is_draining: bool,
+    /// Nothing is sent before.
+    pub(crate) retry_at_us: u64,
+    pub(crate) backoff: Backoff,
+    /// Whether the producer's list of lanes with something to send holds this one.
+    pub(crate) is_listed: bool,
+    identity: Option<Identity>,
+    next_sequence: i32,
+    /// Unsent numbers are to begin here once the lane has drained, because a batch before was refused for good.
+    renumber_from: Option<i32>,
+    /// The node does not go on with this lane's numbers: once it has drained it needs another identity.
+    is_disowned: bool,
+}
+
+/// What else an answer says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Hint {
+    /// The shard map is stale.
+    pub(crate) map_is_stale: bool,
+    /// The lane needs another identity.
+    pub(crate) is_disowned: bool,
+}
+
+impl Lane {
+    pub(crate) fn new(partition: PartitionId, link: usize, batch_bytes_max: u32, backoff: Backoff) -> Self {
+        Self {
+            partition,
+            link,
+            builder: BatchBuilder::new(batch_bytes_max),
+            open_tokens: Vec::new(),
+            open_charged: 0,
+            open_since_us: 0,
+            queue: VecDeque::new(),
+            front_serial: 0,
+            in_flight: 0,
+            is_draining: false,
+            retry_at_us: 0,
+            backoff,
+            is_listed: false,
+            identity: None,
+            next_sequence: 0,
+            renumber_from: None,
+            is_disowned: false,
+        }
+    }
+
+    /// Puts a sealed batch at the end of the queue.
+    pub(crate) fn push(&mut self, mut batch: Batch) {
+        batch.numbered = None;
+        batch.was_sent = false;
+        batch.fate = Some(Fate::Waiting);
+        self.queue.push_back(batch);
+    }
+
+    /// Whether some batch waits to be sent.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.queue.iter().any(|batch| batch.fate() == Fate::Waiting)
+    }
+
+    /// Whether the next batch needs an identity that the lane does not have.
+    pub(crate) fn wants_identity(&self) -> bool {
+        self.identity.is_none()
+    }
+
+    pub(crate) fn identify(&mut self, identity: Identity) {
+        self.identity = Some(identity);
+        self.next_sequence = 0;
+        self.renumber_from = None;
+        self.is_disowned = false;
+    }
+
+    /// The next batch to send, numbered where the lane has an identity, with its serial.
+    pub(crate) fn next_to_send(&mut self, in_flight_max: usize, now_us: u64) -> Option<(u32, &mut Batch)> {
+        if self.is_draining && (self.in_flight > 0 || now_us < self.retry_at_us) {
+            return None;
+        }
+        if self.is_draining {
+            self.is_draining = false;
+            self.renumber_waiting();
+            if self.identity.is_none() && self.is_disowned {
+                return None;
+            }
+        }
+        if self.in_flight >= in_flight_max {
+            return None;
+        }
+        let at = self.queue.iter().position(|batch| batch.fate() == Fate::Waiting)?;
+        let serial = self.front_serial.wrapping_add(at as u32);
+        let batch = self.queue.get_mut(at)?;
+        if let Some(identity) = self.identity
+            && batch.numbered.is_none()
+        {
+            number(batch, identity, self.next_sequence);
+            self.next_sequence = sequence_after(self.next_sequence, batch.records());
+        }
+        Some((serial, batch))
+    }
+
+    /// The batch of that serial was handed to its connection.
+    pub(crate) fn on_sent(&mut self, serial: u32, now_us: u64, is_answered: bool) {
+        let Some(batch) = self.batch_mut(serial) else { return };
+        batch.sent_us = now_us;
+        batch.was_sent = true;
+        batch.fate = Some(if is_answered { Fate::InFlight } else { Fate::Settled(Ok(None)) });
+        self.in_flight += usize::from(is_answered);
+    }
+
+    /// The node has answered for a batch.
+    pub(crate) fn on_answer(&mut self, serial: u32, answer: Result<Offset, Failure>, now_us: u64) -> Hint {
+        let position = serial.wrapping_sub(self.front_serial) as usize;
+        let Some(batch) = self.queue.get(position).filter(|batch| batch.fate() == Fate::InFlight) else {
+            return Hint::default();
+        };
+        let sequence = batch.numbered.map(|(_, sequence)| sequence);
+        let records = batch.records();
+        self.in_flight -= 1;
+        let failure = match answer {
+            Ok(offset) => {
+                self.backoff.reset();
+                self.settle(position, Ok(Some(offset)));
+                self.go_on_after(sequence, records);
+                return Hint::default();
+            }
+            Err(failure) => failure,
+        };
+        let kind = failure.kind();
+        // A gap is the echo of a refusal before it: that one is sent again first, then this.
+        let is_echo = kind == Some(ErrorKind::OutOfOrderSequenceNumber)
+            && (self.is_draining || self.has_unsettled_before(position));
+        if kind == Some(ErrorKind::DuplicateSequenceNumber) {
+            self.settle(position, Ok(None));
+        } else if failure.is_retriable || is_echo {
+            self.set_waiting(position);
+            let wait_us = if is_echo { 0 } else { self.backoff.next_us() };
+            self.drain_until(now_us + wait_us);
+        } else {
+            self.settle(position, Err(DeliveryError::Refused(failure)));
+            if let Some(sequence) = sequence {
+                self.is_disowned |= kind.is_some_and(disowns);
+                self.renumber_from.get_or_insert(sequence);
+                self.drain_until(now_us);
+            }
+        }
+        let map_is_stale = kind == Some(ErrorKind::NotLeaderOrFollower);
+        Hint { map_is_stale, is_disowned: self.is_disowned }
+    }
+
+    /// The node has appended a batch although one before it was refused: numbers go on after this one. (It takes any
+    /// number from a producer that it does not know yet.)
+    fn go_on_after(&mut self, sequence: Option<i32>, records: u32) {
+        if let (Some(from), Some(sequence)) = (self.renumber_from, sequence)
+            && sequence.wrapping_sub(from) >= 0
+        {
+            self.renumber_from = Some(sequence_after(sequence, records));
+        }
+    }
+
+    /// The connection broke: whatever was in flight is sent again once it stands again.
+    pub(crate) fn on_link_down(&mut self) {
+        for batch in &mut self.queue {
+            if batch.fate() == Fate::InFlight {
+                batch.fate = Some(Fate::Waiting);
+            }
+        }
+        self.in_flight = 0;
+        if self.renumber_from.is_none() {
+            self.is_draining = false;
+        }
+    }
+
+    /// Settles what was begun before `begun_before_us` as failed. Returns whether any was.
+    pub(crate) fn expire(&mut self, begun_before_us: u64) -> bool {
+        let Some(front) = self.queue.iter().find(|batch| !matches!(batch.fate(), Fate::Settled(_))) else {
+            return false;
+        };
+        if front.begun_us >= begun_before_us {
+            return false;
+        }
+        if front.was_sent {
+            // Nobody knows which of those that were sent the node has, so none of them may be sent under other
+            // numbers: all are given up, and what follows begins anew with another id.
+            self.give_up(|batch| batch.was_sent, DeliveryError::Unknown);
+            self.identity = None;
+            for batch in &mut self.queue {
+                batch.numbered = None;
+            }
+        } else {
+            self.give_up(|batch| !batch.was_sent && batch.begun_us < begun_before_us, DeliveryError::NotSent);
+        }
+        true
+    }
+
+    /// Settles all that match as failed.
+    pub(crate) fn give_up(&mut self, which: impl Fn(&Batch) -> bool, error: DeliveryError) {
+        for batch in &mut self.queue {
+            if matches!(batch.fate(), Fate::Settled(_)) || !which(batch) {
+                continue;
+            }
+            self.in_flight -= usize::from(batch.fate() == Fate::InFlight);
+            batch.fate = Some(Fate::Settled(Err(error)));
+        }
+    }
+
+    /// When the oldest batch in flight was sent.
+    pub(crate) fn oldest_sent_us(&self) -> Option<u64> {
+        self.queue.iter().find(|batch| batch.fate() == Fate::InFlight).map(|batch| batch.sent_us)
+    }
+
+    /// Takes the batch at the front if it is settled, so that reports come in order.
+    pub(crate) fn pop_settled(&mut self) -> Option<(Batch, Result<Option<Offset>, DeliveryError>)> {
+        let Fate::Settled(outcome) = self.queue.front()?.fate() else { return None };
+        self.front_serial = self.front_serial.wrapping_add(1);
+        Some((self.queue.pop_front()?, outcome))
+    }
+
+    fn batch_mut(&mut self, serial: u32) -> Option<&mut Batch> {
+        self.queue.get_mut(serial.wrapping_sub(self.front_serial) as usize)
+    }
+
+    fn settle(&mut self, position: usize, outcome: Result<Option<Offset>, DeliveryError>) {
+        if let Some(batch) = self.queue.get_mut(position) {
+            batch.fate = Some(Fate::Settled(outcome));
+        }
+    }
+
+    fn set_waiting(&mut self, position: usize) {
+        if let Some(batch) = self.queue.get_mut(position) {
+            batch.fate = Some(Fate::Waiting);
+        }
+    }
+
+    fn has_unsettled_before(&self, position: usize) -> bool {
+        self.queue.iter().take(position).any(|batch| !matches!(batch.fate(), Fate::Settled(_)))
+    }
+
+    fn drain_until(&mut self, at_us: u64) {
+        self.is_draining = true;
+        self.retry_at_us = self.retry_at_us.max(at_us);
+    }
+
+    /// Closes the gap that a batch refused for good has left in the numbers. All after it were refused as out of order.
+    fn renumber_waiting(&mut self) {
+        let Some(from) = self.renumber_from.take() else { return };
+        if self.is_disowned {
+            self.identity = None;
+            for batch in &mut self.queue {
+                batch.numbered = None;
+            }
+            return;
+        }
+        let Some(identity) = self.identity else { return };
+        let mut next = from;
+        for batch in &mut self.queue {
+            if batch.fate() == Fate::Waiting && batch.numbered.is_some() {
+                number(batch, identity, next);
+                next = sequence_after(next, batch.records());
+            }
+        }
+        self.next_sequence = next;
+    }
+}
+
+/// Whether a refusal means that the node does not go on with the producer's numbers.
+const fn disowns(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::OutOfOrderSequenceNumber | ErrorKind::InvalidProducerEpoch | ErrorKind::UnknownProducerId
+    )
+}
+
+fn number(batch: &mut Batch, identity: Identity, base_sequence: i32) {
+    let (producer_id, producer_epoch) = identity;
+    if batch.numbered != Some((identity, base_sequence)) {
+        renumber(&mut batch.bytes, Sequence { producer_id, producer_epoch, base_sequence });
+        batch.numbered = Some((identity, base_sequence));
+    }
+}
+
+/// Numbers go on with 0 after the largest one.
+const fn sequence_after(sequence: i32, records: u32) -> i32 {
+    ((sequence as u32).wrapping_add(records) & i32::MAX as u32) as i32
+}
