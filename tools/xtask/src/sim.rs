@@ -16,8 +16,7 @@ pub(crate) struct Options {
 
 /// Runs the simulator; `true` when it found nothing wrong.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
-    let mut arguments =
-        vec!["run", "--quiet", "--release", "--package", "cutwater-sim", "--bin", "sim", "--"];
+    let mut arguments = vec!["run", "--quiet", "--release", "--package", "cutwater-sim", "--"];
     arguments.extend(options.arguments.iter().map(String::as_str));
     Step::cargo(&workspace.root, &arguments).run()
 }
