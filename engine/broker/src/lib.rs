@@ -1,9 +1,45 @@
 //! All that one core owns, as a pure machine: inputs and the time go in, effects come out.
+//!
+//! [`start`] brings a [`Shard`] back from disk; then [`Shard::handle`] takes every [`Input`] and appends to [`Effects`].
+//! One file per concern: `produce`, `commit` and `bulk` append; `fetch`, `readers`, `gather` and `list_offsets` read;
+//! `files`, `settle`, `checkpoint` and `topics` tend the disk; `remote` and `message` speak with other shards.
+//!
+//! Lives on the shard's core; does no I/O, reads no clock, and never waits.
 #![no_std]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 extern crate alloc;
 
+mod bulk;
+mod checkpoint;
+mod commit;
+pub mod config;
+mod connection;
+mod control;
+pub mod counters;
 pub mod effect;
+mod fetch;
+mod files;
+mod gather;
 pub mod input;
+mod list_offsets;
+mod message;
+mod ops;
+mod partition;
+mod pins;
+mod produce;
+mod readers;
+mod recovery;
+mod remote;
+mod settle;
+mod shard;
+pub mod stages;
+pub mod start;
+mod topics;
 
+pub use config::Config;
+pub use counters::Counters;
 pub use effect::{Ack, ControlCommand, Effect, Effects, OpId, Pin};
 pub use input::Input;
+pub use shard::Shard;
+pub use stages::{STAGE_BUCKETS, StageHistogram, Stages};
+pub use start::{StartError, StartReport, start};

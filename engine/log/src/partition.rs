@@ -432,20 +432,26 @@ impl Partition {
         self.segments.get_mut(index)
     }
 
-    /// The names of all its files, for the deletion of its topic.
+    /// All its files and their lengths in bytes, for the deletion of its topic.
     #[must_use]
-    pub fn files(&self) -> Vec<FileName> {
-        let mut files: Vec<_> = self.spare.iter().map(|(file, _)| *file).collect();
+    pub fn files(&self) -> Vec<(FileName, u32)> {
+        let mut files: Vec<_> = self.spare.iter().copied().collect();
         for segment in &self.segments {
-            files.push(match segment.opening {
+            let file = match segment.opening {
                 Opening::Wanted(Some(pooled)) => pooled,
                 _ => segment.file(),
-            });
+            };
+            files.push((file, segment.space));
             if segment.index_file != crate::segment::Step::Due {
-                files.push(segment.index_name());
+                files.push((segment.index_name(), segment.index_bytes_max()));
             }
         }
         files
+    }
+
+    /// Takes no appends from now on, because something of it is missing or failed (E2, R3).
+    pub fn fence(&mut self) {
+        self.is_fenced = true;
     }
 
     /// Frees all its memory. Only for a partition that [`Partition::is_idle`].

@@ -110,6 +110,15 @@ impl Growth {
 }
 
 impl Partition {
+    /// Whether the newest segment waits for its file, or for that of its index: cheap enough to ask after every append.
+    #[must_use]
+    #[inline]
+    pub fn is_file_wanted(&self) -> bool {
+        self.segments
+            .back()
+            .is_some_and(|newest| matches!(newest.opening, Opening::Wanted(_)) || newest.needs_index_file())
+    }
+
     /// Space that should be made now. Each need is told once; the next comes after it was met or refused.
     pub fn needs_space(&mut self) -> Option<SpacePlan> {
         if self.growth.under_way.is_some() || self.is_fenced {

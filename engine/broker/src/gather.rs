@@ -1,0 +1,406 @@
+//! Collecting what a reader is answered: from memory at once, from disk as the reads come back, from other shards as
+//! they answer.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use cutwater_api::{Fetched, FetchedPart, Response};
+use cutwater_log::{ColdRead, IndexRead, ReadPlan, Trimmed, trim_cold};
+use cutwater_model::storage::StorageErrorKind;
+use cutwater_model::{ErrorKind, MemoryRange, Now, Offset, limits};
+
+use crate::effect::{Effect, Effects};
+use crate::message::Message;
+use crate::partition::Slot;
+use crate::pins::{Held, Pinned};
+use crate::readers::{Home, Kind, Reader, ReaderId, nothing_of};
+use crate::shard::{Purpose, Shard};
+
+/// What was collected so far.
+#[derive(Debug, Default)]
+pub(crate) struct Gather {
+    /// By part.
+    pub(crate) found: Vec<(u32, FetchedPart)>,
+    held: Vec<Held>,
+    pub(crate) bytes: u64,
+    /// How many more bytes there may be.
+    budget: u64,
+    /// Disk reads and other shards that have not answered.
+    pub(crate) waiting: u32,
+    reads: Vec<Option<PartRead>>,
+}
+
+/// A disk read under way for a part.
+#[derive(Debug)]
+struct PartRead {
+    slot: Slot,
+    part: u32,
+    /// The pages it goes into, as they were allocated.
+    buffer: MemoryRange,
+    bytes_max: u32,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Batches(ColdRead),
+    Index(IndexRead),
+}
+
+impl Gather {
+    /// Whether the kernel still fills memory of it.
+    pub(crate) fn has_reads(&self) -> bool {
+        self.reads.iter().any(Option::is_some)
+    }
+}
+
+impl Shard {
+    /// Collects what is ready for a reader, at most `bytes_max` but for one larger batch.
+    pub(crate) fn begin_gather(&mut self, id: ReaderId, bytes_max: u32, now: Now, effects: &mut Effects) {
+        let Some(mut reader) = self.readers.take(id) else { return };
+        if reader.gather.is_some() {
+            self.readers.put_back(reader);
+            return;
+        }
+        let mut gather = Box::new(Gather { budget: u64::from(bytes_max), ..Gather::default() });
+        let parts = reader.parts.len();
+        for step in 0..parts {
+            let index = (reader.rotation + step) % parts;
+            self.gather_part(&mut reader, &mut gather, index as u32, effects);
+        }
+        reader.rotation = reader.rotation.wrapping_add(1) % parts.max(1);
+        for remote in &reader.remotes {
+            // Every shard is asked, so that its high watermarks and errors are in the answer too.
+            let bytes_max =
+                u32::try_from(gather.budget).unwrap_or(u32::MAX).min(limits::SHARD_RING_BYTES / 8);
+            gather.waiting += 1;
+            self.send(remote.shard, &Message::Collect { watch: id.number(), bytes_max }, effects);
+        }
+        reader.gather = Some(gather);
+        self.finish_gather_if_whole(reader, now, effects);
+    }
+
+    fn gather_part(&mut self, reader: &mut Reader, gather: &mut Gather, index: u32, effects: &mut Effects) {
+        let part = &mut reader.parts[index as usize];
+        if part.has_ended {
+            return;
+        }
+        match part.home {
+            Home::Here(slot) => self.gather_here(reader, gather, index, slot, effects),
+            Home::There(_) => {}
+            Home::Nowhere => {
+                let mut fetched = nothing_of(part);
+                fetched.error = Some(ErrorKind::UnknownTopicOrPartition);
+                gather.found.push((index, fetched));
+            }
+        }
+    }
+
+    fn gather_here(
+        &mut self,
+        reader: &mut Reader,
+        gather: &mut Gather,
+        index: u32,
+        slot: Slot,
+        effects: &mut Effects,
+    ) {
+        let part = &mut reader.parts[index as usize];
+        let mut fetched = nothing_of(part);
+        let Some(owned) = self.partitions.get_mut(slot) else { return };
+        fetched.high_watermark = owned.high_watermark.offset;
+        fetched.log_start = owned.log.log_start();
+        let bytes_max = u64::from(part.wanted.bytes_max).min(gather.budget) as u32;
+        let wants_bytes = bytes_max > 0 || gather.bytes == 0;
+        let plan = if wants_bytes {
+            owned.log.read(&self.slab, part.wanted.offset, part.hint, bytes_max.max(1), owned.high_watermark)
+        } else {
+            ReadPlan::AtEnd
+        };
+        match plan {
+            // One batch more than the budget is right only for the first of an answer (B77).
+            ReadPlan::Hot(hot) if hot.bytes > bytes_max && gather.bytes > 0 => owned.log.unpin(hot.pin),
+            ReadPlan::Hot(hot) => {
+                fetched.memory.extend_from_slice(&hot.ranges);
+                gather.held.push(Held::Tail(slot, hot.pin));
+                owned.pins += 1;
+                part.wanted.offset = hot.next;
+                part.hint = hot.hint;
+                gather.bytes += u64::from(hot.bytes);
+                gather.budget = gather.budget.saturating_sub(u64::from(hot.bytes));
+                self.counters.bytes_read_hot += u64::from(hot.bytes);
+            }
+            ReadPlan::Cold(cold) => {
+                let suffix = cold.suffix.map_or(0, |range| range.len);
+                if let Some(buffer) = self.pages.allocate(cold.len + suffix) {
+                    gather.budget = gather.budget.saturating_sub(u64::from(cold.usable));
+                    self.read_part(
+                        reader,
+                        gather,
+                        PartRead {
+                            slot,
+                            part: index,
+                            buffer,
+                            bytes_max: bytes_max.max(1),
+                            what: What::Batches(cold),
+                        },
+                        effects,
+                    );
+                } else {
+                    self.settle.wants_memory = true;
+                    owned.log.cold_done(&cold);
+                }
+            }
+            ReadPlan::NeedIndex(wanted) => {
+                if let Some(buffer) = self.pages.allocate(wanted.len) {
+                    self.read_part(
+                        reader,
+                        gather,
+                        PartRead { slot, part: index, buffer, bytes_max, what: What::Index(wanted) },
+                        effects,
+                    );
+                } else {
+                    self.settle.wants_memory = true;
+                    owned.log.index_unneeded(&wanted);
+                }
+            }
+            ReadPlan::AtEnd => {}
+            ReadPlan::OutOfRange => fetched.error = Some(ErrorKind::OffsetOutOfRange),
+            ReadPlan::Damaged { .. } => fetched.error = Some(ErrorKind::DamagedRange),
+        }
+        match gather.found.iter_mut().find(|(part, _)| *part == index) {
+            Some((_, before)) => *before = fetched,
+            None => gather.found.push((index, fetched)),
+        }
+    }
+
+    fn read_part(&mut self, reader: &Reader, gather: &mut Gather, read: PartRead, effects: &mut Effects) {
+        let (file, at, len) = match &read.what {
+            What::Batches(cold) => (cold.file, cold.at, cold.len),
+            What::Index(index) => (index.file, index.at, index.len),
+        };
+        let op = self.ops.start(Purpose::Read(reader.id, gather.reads.len() as u32));
+        effects.push(Effect::Read { op, file, at, memory: MemoryRange { at: read.buffer.at, len } });
+        if let Some(owned) = self.partitions.get_mut(read.slot) {
+            owned.ops += 1;
+        }
+        gather.waiting += 1;
+        gather.reads.push(Some(read));
+        self.reads_in_flight += 1;
+    }
+
+    /// A disk read of a reader came back. The reader waits for it even if its connection is gone.
+    pub(crate) fn on_read_done(
+        &mut self,
+        id: ReaderId,
+        number: u32,
+        result: Result<u32, StorageErrorKind>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        self.reads_in_flight -= 1;
+        let Some(mut reader) = self.readers.take(id) else { return };
+        let Some(mut gather) = reader.gather.take() else { return };
+        let read = gather.reads.get_mut(number as usize).and_then(Option::take);
+        if let Some(read) = read {
+            gather.waiting -= 1;
+            if let Some(owned) = self.partitions.get_mut(read.slot) {
+                owned.ops -= 1;
+            }
+            self.take_read(&mut reader, &mut gather, &read, result, effects);
+        }
+        reader.gather = Some(gather);
+        self.finish_gather_if_whole(reader, now, effects);
+    }
+
+    fn take_read(
+        &mut self,
+        reader: &mut Reader,
+        gather: &mut Gather,
+        read: &PartRead,
+        result: Result<u32, StorageErrorKind>,
+        effects: &mut Effects,
+    ) {
+        let Some(owned) = self.partitions.get_mut(read.slot) else {
+            self.pages.free(read.buffer);
+            return;
+        };
+        match &read.what {
+            What::Index(index) => {
+                let bytes = self.slab.get(MemoryRange { at: read.buffer.at, len: index.len });
+                if result.is_err() {
+                    owned.log.index_unreadable(index);
+                } else if owned.log.index_loaded(index, bytes).is_err() {
+                    self.counters.damaged_ranges += 1;
+                }
+                self.pages.free(read.buffer);
+                self.gather_part(reader, gather, read.part, effects);
+            }
+            What::Batches(cold) => {
+                let found = match result {
+                    Ok(_) => self.trim(read, cold, reader.parts[read.part as usize].wanted.offset),
+                    Err(_) => Err(ErrorKind::DamagedRange),
+                };
+                if let Some(owned) = self.partitions.get_mut(read.slot) {
+                    owned.log.cold_done(cold);
+                }
+                self.take_trimmed(reader, gather, read, found, effects);
+            }
+        }
+    }
+
+    fn trim(&mut self, read: &PartRead, cold: &ColdRead, from: Offset) -> Result<(Trimmed, u32), ErrorKind> {
+        if let Some(suffix) = cold.suffix {
+            self.slab.copy(suffix, read.buffer.at + cold.len);
+        }
+        let batches = MemoryRange { at: read.buffer.at + cold.skip, len: cold.usable };
+        let Some(owned) = self.partitions.get_mut(read.slot) else { return Err(ErrorKind::NotReady) };
+        let visible = owned.high_watermark.offset;
+        match trim_cold(cold, self.slab.get(batches), from, read.bytes_max, visible) {
+            Ok(trimmed) => Ok((trimmed, batches.at)),
+            Err(error) => {
+                let block = limits::BLOCK_BYTES as u32;
+                owned.log.mark_damaged(cold.base, error.at as u32 / block * block, block);
+                self.counters.damaged_ranges += 1;
+                Err(ErrorKind::DamagedRange)
+            }
+        }
+    }
+
+    fn take_trimmed(
+        &mut self,
+        reader: &mut Reader,
+        gather: &mut Gather,
+        read: &PartRead,
+        found: Result<(Trimmed, u32), ErrorKind>,
+        effects: &mut Effects,
+    ) {
+        let part = &mut reader.parts[read.part as usize];
+        match found {
+            Ok((Trimmed::Batches { skip, len, next, hint, .. }, at)) => {
+                part.wanted.offset = next;
+                part.hint = hint;
+                gather.bytes += u64::from(len);
+                gather.held.push(Held::Buffer(read.buffer));
+                self.counters.bytes_read_cold += u64::from(len);
+                if let Some((_, fetched)) = gather.found.iter_mut().find(|(part, _)| *part == read.part) {
+                    fetched.memory.push(MemoryRange { at: at + skip, len });
+                }
+            }
+            Ok((Trimmed::NeedMore { bytes, hint }, _)) => {
+                self.pages.free(read.buffer);
+                part.hint = hint;
+                // A batch larger than the budget comes whole if it is the first (B77).
+                gather.budget = gather.budget.max(u64::from(bytes));
+                let asked = part.wanted.bytes_max;
+                part.wanted.bytes_max = asked.max(bytes);
+                self.gather_part(reader, gather, read.part, effects);
+                reader.parts[read.part as usize].wanted.bytes_max = asked;
+            }
+            Ok((Trimmed::Onward { hint }, _)) => {
+                self.pages.free(read.buffer);
+                part.hint = hint;
+                gather.budget = gather.budget.max(u64::from(read.bytes_max));
+                self.gather_part(reader, gather, read.part, effects);
+            }
+            Err(kind) => {
+                self.pages.free(read.buffer);
+                if let Some((_, fetched)) = gather.found.iter_mut().find(|(part, _)| *part == read.part) {
+                    fetched.error = Some(kind);
+                }
+            }
+        }
+    }
+
+    /// Answers once nothing is missing; else the reader goes on waiting.
+    pub(crate) fn finish_gather_if_whole(
+        &mut self,
+        mut reader: Box<Reader>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        if reader.is_ending {
+            let id = reader.id;
+            self.readers.put_back(reader);
+            self.end_reader(id, effects);
+            return;
+        }
+        let is_whole = reader.gather.as_ref().is_some_and(|gather| gather.waiting == 0);
+        let Some(mut gather) = reader.gather.take_if(|_| is_whole) else {
+            self.readers.put_back(reader);
+            return;
+        };
+        gather.found.sort_by_key(|(index, _)| *index);
+        for (index, fetched) in &gather.found {
+            let part = &mut reader.parts[*index as usize];
+            part.ready_bytes = 0;
+            part.has_ended |= fetched.error.is_some();
+        }
+        let bytes = gather.bytes;
+        let mut parts: Vec<FetchedPart> = gather.found.into_iter().map(|(_, fetched)| fetched).collect();
+        match reader.kind {
+            Kind::Fetch { ticket, .. } => {
+                let pin = self.pin(ticket, bytes, gather.held);
+                self.drop_reader(&reader, effects);
+                self.answer(ticket, Response::Fetched(Fetched { parts }), pin, effects);
+            }
+            Kind::Shard { from, watch } => {
+                for part in &mut parts {
+                    for range in core::mem::take(&mut part.memory) {
+                        part.bytes.extend_from_slice(self.slab.get(range));
+                    }
+                }
+                for held in gather.held {
+                    self.release_held(held);
+                }
+                self.send(from, &Message::Collected { watch, parts }, effects);
+                self.look_again(reader, now, effects);
+            }
+            Kind::Subscription { ticket, id, ref mut credit_bytes } => {
+                parts.retain(|part| part.error.is_some() || !part.is_empty());
+                *credit_bytes = credit_bytes.saturating_sub(bytes);
+                if !parts.is_empty() {
+                    let pin = self.pin(ticket, bytes, gather.held);
+                    let fetched = Fetched { parts };
+                    let response = Box::new(Response::Pushed { subscription: id, fetched });
+                    effects.push(Effect::Reply { ticket, response, pin });
+                }
+                self.look_again(reader, now, effects);
+            }
+        }
+    }
+
+    fn pin(
+        &mut self,
+        ticket: cutwater_api::Ticket,
+        bytes: u64,
+        held: Vec<Held>,
+    ) -> Option<crate::effect::Pin> {
+        if held.is_empty() {
+            return None;
+        }
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        if let Some(connection) = self.connections.get_mut(ticket.connection) {
+            connection.pinned_bytes = connection.pinned_bytes.saturating_add(bytes);
+        }
+        Some(self.pins.add(Pinned { connection: ticket.connection, bytes, held }))
+    }
+
+    pub(crate) fn release_held(&mut self, held: Held) {
+        match held {
+            Held::Buffer(buffer) => self.pages.free(buffer),
+            Held::Tail(slot, pin) => {
+                if let Some(owned) = self.partitions.get_mut(slot) {
+                    owned.log.unpin(pin);
+                    owned.pins -= 1;
+                }
+            }
+        }
+    }
+
+    /// Gives up what a reader has collected; reads under way must have ended.
+    pub(crate) fn drop_gather(&mut self, gather: Box<Gather>) {
+        for held in gather.held {
+            self.release_held(held);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! One partition as its shard holds it: its log, and who waits for what.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use cutwater_log::{Covered, LogEnd, Partition as Log};
+use cutwater_model::hash::BuildFixedHasher;
+use cutwater_model::topic::TopicConfig;
+use cutwater_model::{PartitionId, TopicId};
+use hashbrown::HashMap;
+
+use crate::bulk::Bulk;
+use crate::commit::Mark;
+use crate::produce::Asker;
+use crate::readers::Watcher;
+
+/// Index of a partition in its shard's table. It is used again only when nothing names it any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Slot(pub(crate) u32);
+
+/// What a partition may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Its first segment is being made.
+    Opening,
+    /// Everything.
+    Open,
+    /// Its segment failed: it is read as far as it can be, and takes no appends (E2).
+    Fenced,
+    /// Its topic is deleted; it goes when nothing holds it any more.
+    Deleting,
+}
+
+/// A batch that found no room, in a copy.
+#[derive(Debug)]
+pub(crate) struct Deferred {
+    pub(crate) asker: Asker,
+    pub(crate) batch: Vec<u8>,
+}
+
+/// One partition.
+#[derive(Debug)]
+pub(crate) struct Owned {
+    pub(crate) id: PartitionId,
+    pub(crate) config: TopicConfig,
+    pub(crate) log: Log,
+    pub(crate) stage: Stage,
+    /// The end of what is committed, and shown.
+    pub(crate) high_watermark: LogEnd,
+    /// Where it stands in the open group.
+    pub(crate) mark: Mark,
+    /// The large batch on its way to the segment.
+    pub(crate) bulk: Option<Bulk>,
+    pub(crate) deferred: VecDeque<Deferred>,
+    pub(crate) watchers: Vec<Watcher>,
+    /// Whether it is on the shard's list of partitions to look at.
+    pub(crate) is_woken: bool,
+    /// Disk operations under way that name its files.
+    pub(crate) ops: u32,
+    /// Answers on their way that hold its pages.
+    pub(crate) pins: u32,
+    /// Whether it is on the list of partitions with something to settle.
+    pub(crate) is_dirty: bool,
+    /// Whether it is in the queue of those to write back now.
+    pub(crate) is_hurried: bool,
+    /// Whether the checkpoint under way waits for it.
+    pub(crate) is_unsettled: bool,
+    /// What each copy of the checkpoint names.
+    pub(crate) named: [Covered; 2],
+}
+
+/// All partitions of one shard.
+#[derive(Debug, Default)]
+pub(crate) struct Partitions {
+    slots: Vec<Option<Box<Owned>>>,
+    free: Vec<Slot>,
+    by_id: HashMap<PartitionId, Slot, BuildFixedHasher>,
+}
+
+impl Partitions {
+    #[inline]
+    pub(crate) fn slot_of(&self, id: PartitionId) -> Option<Slot> {
+        self.by_id.get(&id).copied()
+    }
+
+    pub(crate) fn add(&mut self, id: PartitionId, config: TopicConfig, log: Log, stage: Stage) -> Slot {
+        let high_watermark = log.durable();
+        let owned = Box::new(Owned {
+            id,
+            config,
+            log,
+            stage,
+            high_watermark,
+            mark: Mark::default(),
+            bulk: None,
+            deferred: VecDeque::new(),
+            watchers: Vec::new(),
+            is_woken: false,
+            ops: 0,
+            pins: 0,
+            is_dirty: false,
+            is_hurried: false,
+            is_unsettled: false,
+            named: [Covered::default(); 2],
+        });
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            Slot((self.slots.len() - 1) as u32)
+        });
+        self.slots[slot.0 as usize] = Some(owned);
+        self.by_id.insert(id, slot);
+        slot
+    }
+
+    /// The partition can't be found by its id any more; its slot stays.
+    pub(crate) fn hide(&mut self, slot: Slot) {
+        if let Some(owned) = self.get_mut(slot) {
+            let id = owned.id;
+            self.by_id.remove(&id);
+        }
+    }
+
+    /// Ends a hidden partition that nothing names any more.
+    pub(crate) fn remove(&mut self, slot: Slot) -> Option<Box<Owned>> {
+        let owned = self.slots.get_mut(slot.0 as usize)?.take()?;
+        self.free.push(slot);
+        Some(owned)
+    }
+
+    pub(crate) fn get(&self, slot: Slot) -> Option<&Owned> {
+        self.slots.get(slot.0 as usize)?.as_deref()
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, slot: Slot) -> Option<&mut Owned> {
+        self.slots.get_mut(slot.0 as usize)?.as_deref_mut()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Slot, &Owned)> {
+        self.slots.iter().enumerate().filter_map(|(slot, owned)| Some((Slot(slot as u32), owned.as_deref()?)))
+    }
+
+    /// One more than the highest slot there ever was.
+    pub(crate) fn slots(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// The topics of partitions that are on their way out.
+    pub(crate) fn all_topics_deleting(&self) -> Vec<TopicId> {
+        self.iter()
+            .filter(|(_, owned)| owned.stage == Stage::Deleting)
+            .map(|(_, owned)| owned.id.topic)
+            .collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+}

@@ -1,0 +1,398 @@
+//! Appending: from a batch as it came to bytes in the tail and an entry in the open group.
+//!
+//! The way of a small batch: checked in one pass, stamped and copied once into the partition's tail pages and once
+//! into the open group. A large one goes straight from the tail to its segment (`bulk.rs`). What finds no room
+//! waits in a copy, and its connection is paused meanwhile.
+
+use cutwater_api::{Produce, Produced, RequiredAcks, Ticket};
+use cutwater_journal::{EntryHead, EntryKind, Sequence};
+use cutwater_log::{Appended, LogEnd, NoRoom, ProducerBatch, ProducerVerdict};
+use cutwater_model::batch::{self, Header, Limits, Summary, TimestampPatch};
+use cutwater_model::topic::{Durability, TimestampType};
+use cutwater_model::{ErrorKind, Now, Offset, ShardId, TimestampMs};
+
+use crate::effect::{Ack, Effects};
+use crate::message::Message;
+use crate::partition::{Deferred, Slot, Stage};
+use crate::shard::Shard;
+
+/// Who waits for the answer to a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asker {
+    /// The request.
+    pub(crate) ticket: Ticket,
+    /// The shard its connection belongs to.
+    pub(crate) shard: ShardId,
+    /// Whether there is an answer at all.
+    pub(crate) wants_answer: bool,
+}
+
+/// A batch that is appended and whose answer waits for durability.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pending {
+    pub(crate) asker: Asker,
+    pub(crate) slot: Slot,
+    pub(crate) bytes: u32,
+    pub(crate) base_offset: Offset,
+    pub(crate) append_time: Option<TimestampMs>,
+    /// Set for topics of durability `memory`: the answer has left already.
+    pub(crate) is_answered: bool,
+}
+
+/// Why a batch was not appended.
+enum Refusal {
+    /// It never will be.
+    Final(ErrorKind),
+    /// There is no room for it now.
+    NoRoomNow,
+}
+
+impl Shard {
+    /// A produce request of one of this shard's connections.
+    #[inline]
+    pub(crate) fn on_produce(
+        &mut self,
+        ticket: Ticket,
+        produce: &Produce<'_>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let wants_answer = produce.acks != RequiredAcks::None;
+        if wants_answer {
+            self.connections.request_begins(ticket.connection, effects);
+        }
+        let asker = Asker { ticket, shard: self.config.shard, wants_answer };
+        match self.partitions.slot_of(produce.partition) {
+            Some(slot) => self.produce_here(asker, slot, produce.batch, now, effects),
+            None => self.forward_produce(asker, produce, effects),
+        }
+    }
+
+    /// A batch for a partition of this shard, from whichever shard's connection it came.
+    #[inline]
+    pub(crate) fn produce_here(
+        &mut self,
+        asker: Asker,
+        slot: Slot,
+        bytes: &[u8],
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let has_queue = self.partitions.get(slot).is_none_or(|owned| !owned.deferred.is_empty());
+        let result =
+            if has_queue { Err(Refusal::NoRoomNow) } else { self.append(asker, slot, bytes, now, effects) };
+        match result {
+            Ok(()) => {}
+            Err(Refusal::NoRoomNow) => self.defer(asker, slot, bytes, effects),
+            Err(Refusal::Final(kind)) => self.refuse(asker, kind, effects),
+        }
+    }
+
+    /// A batch that found no room is copied; its connection is paused until it is appended (DESIGN.md section 5).
+    #[cold]
+    fn defer(&mut self, asker: Asker, slot: Slot, bytes: &[u8], effects: &mut Effects) {
+        let Some(owned) = self.partitions.get_mut(slot) else { return };
+        if owned.deferred.is_empty() {
+            self.deferring.push(slot);
+        }
+        owned.deferred.push_back(Deferred { asker, batch: bytes.to_vec() });
+        self.counters.batches_deferred += 1;
+        if asker.shard == self.config.shard {
+            self.connections.deferred(asker.ticket.connection, bytes.len(), effects);
+        }
+    }
+
+    /// Batches that waited for room are tried again, in their order, as far as there is room.
+    pub(crate) fn retry_all_deferred(&mut self, now: Now, effects: &mut Effects) {
+        if self.deferring.is_empty() {
+            return;
+        }
+        let deferring = core::mem::take(&mut self.deferring);
+        for slot in deferring {
+            self.retry_deferred(slot, now, effects);
+            if self.partitions.get(slot).is_some_and(|owned| !owned.deferred.is_empty()) {
+                self.deferring.push(slot);
+            }
+        }
+    }
+
+    fn retry_deferred(&mut self, slot: Slot, now: Now, effects: &mut Effects) {
+        while let Some(waiting) = self.partitions.get_mut(slot).and_then(|owned| owned.deferred.pop_front()) {
+            match self.append(waiting.asker, slot, &waiting.batch, now, effects) {
+                Ok(()) => {}
+                Err(Refusal::NoRoomNow) => {
+                    if let Some(owned) = self.partitions.get_mut(slot) {
+                        owned.deferred.push_front(waiting);
+                    }
+                    return;
+                }
+                Err(Refusal::Final(kind)) => self.refuse(waiting.asker, kind, effects),
+            }
+            self.undefer(&waiting, effects);
+        }
+    }
+
+    fn undefer(&mut self, waited: &Deferred, effects: &mut Effects) {
+        if waited.asker.shard == self.config.shard {
+            self.connections.undeferred(waited.asker.ticket.connection, waited.batch.len(), effects);
+        }
+    }
+
+    /// Everything that waits for room in a partition is told why there will be none.
+    pub(crate) fn refuse_deferred(&mut self, slot: Slot, kind: ErrorKind, effects: &mut Effects) {
+        while let Some(waiting) = self.partitions.get_mut(slot).and_then(|owned| owned.deferred.pop_front()) {
+            self.refuse(waiting.asker, kind, effects);
+            self.undefer(&waiting, effects);
+        }
+    }
+
+    #[inline]
+    fn append(
+        &mut self,
+        asker: Asker,
+        slot: Slot,
+        bytes: &[u8],
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<(), Refusal> {
+        let Some(owned) = self.partitions.get_mut(slot) else {
+            return Err(Refusal::Final(ErrorKind::UnknownTopicOrPartition));
+        };
+        match owned.stage {
+            Stage::Open => {}
+            Stage::Opening => return Err(Refusal::NoRoomNow),
+            Stage::Fenced => return Err(Refusal::Final(ErrorKind::StorageError)),
+            Stage::Deleting => return Err(Refusal::Final(ErrorKind::UnknownTopicOrPartition)),
+        }
+        if self.commit.has_failed {
+            return Err(Refusal::Final(ErrorKind::StorageError));
+        }
+        let topic = owned.config;
+        let limits = Limits {
+            batch_bytes_max: topic.batch_bytes_max,
+            timestamp_type: topic.timestamp_type,
+            now: now.wall,
+        };
+        let summary = batch::verify(bytes, &limits).map_err(|error| Refusal::Final(error.kind()))?;
+        if summary.producer_id.is_some() {
+            let numbered = Header::read(bytes).ok().and_then(|header| ProducerBatch::of(&header));
+            match numbered.map(|numbered| owned.log.check_producer(&numbered)) {
+                None | Some(ProducerVerdict::Accept) => {}
+                Some(ProducerVerdict::Duplicate { base_offset, .. }) => {
+                    return self.answer_duplicate(asker, slot, base_offset, effects);
+                }
+                Some(ProducerVerdict::Refused(kind)) => return Err(Refusal::Final(kind)),
+            }
+        }
+        let is_small = bytes.len() < self.config.bulk_bytes_least as usize;
+        if is_small && !self.commit.make_room(&self.slab, bytes.len(), now) {
+            self.submit_groups(now, effects);
+            if !self.commit.make_room(&self.slab, bytes.len(), now) {
+                return Err(Refusal::NoRoomNow);
+            }
+        }
+        self.place(asker, slot, bytes, &summary, now, effects)
+    }
+
+    /// Everything was checked and the journal has room: the batch goes into the tail and on its way to the disk.
+    #[inline]
+    fn place(
+        &mut self,
+        asker: Asker,
+        slot: Slot,
+        bytes: &[u8],
+        summary: &Summary,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<(), Refusal> {
+        let Some(owned) = self.partitions.get_mut(slot) else { return Err(Refusal::NoRoomNow) };
+        let stamps_time = owned.config.timestamp_type == TimestampType::LogAppend;
+        if stamps_time || !summary.max_timestamp_is_true {
+            let mut patched = core::mem::take(&mut self.scratch);
+            patched.clear();
+            patched.extend_from_slice(bytes);
+            let patch = if stamps_time {
+                TimestampPatch::AppendTime(now.wall)
+            } else {
+                TimestampPatch::MaxTimestamp(summary.max_timestamp)
+            };
+            batch::patch_timestamps(&mut patched, patch);
+            let result =
+                self.place_patched(asker, slot, &patched, stamps_time.then_some(now.wall), now, effects);
+            self.scratch = patched;
+            return result;
+        }
+        self.place_patched(asker, slot, bytes, None, now, effects)
+    }
+
+    #[inline]
+    fn place_patched(
+        &mut self,
+        asker: Asker,
+        slot: Slot,
+        bytes: &[u8],
+        append_time: Option<TimestampMs>,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<(), Refusal> {
+        let Some(owned) = self.partitions.get_mut(slot) else { return Err(Refusal::NoRoomNow) };
+        let appended = match owned.log.append(&mut self.slab, &mut self.pages, bytes, now.wall) {
+            Ok(appended) => appended,
+            Err(no_room) => return Err(self.on_no_room(slot, no_room)),
+        };
+        let mut pending = Pending {
+            asker,
+            slot,
+            bytes: bytes.len() as u32,
+            base_offset: appended.base_offset,
+            append_time,
+            is_answered: false,
+        };
+        self.counters.batches_appended += 1;
+        self.counters.records_appended += (appended.end.offset.0 - appended.base_offset.0) as u64;
+        self.counters.bytes_appended += u64::from(appended.len);
+        if owned.config.durability == Durability::Memory {
+            self.answer_from_memory(&mut pending, &appended, effects);
+        }
+        if bytes.len() < self.config.bulk_bytes_least as usize {
+            self.journal_batch(slot, bytes, &appended, now);
+            self.commit.answer_later(pending);
+            self.note_dirty(slot);
+        } else {
+            self.start_bulk(slot, &appended, pending, now, effects);
+        }
+        Ok(())
+    }
+
+    /// Copies a small batch into the open group, with the stamps it carries in the tail.
+    #[inline]
+    fn journal_batch(&mut self, slot: Slot, bytes: &[u8], appended: &Appended, now: Now) {
+        let Some(owned) = self.partitions.get_mut(slot) else { return };
+        let mut front = [0; batch::LENGTH_END + 4];
+        front.copy_from_slice(&bytes[..batch::LENGTH_END + 4]);
+        batch::stamp(&mut front, appended.base_offset, owned.log.epoch());
+        let head = EntryHead {
+            kind: EntryKind::Data,
+            partition: owned.id,
+            leader_epoch: owned.log.epoch(),
+            base_offset: appended.base_offset,
+            last_offset: Offset(appended.end.offset.0 - 1),
+            segment_base: appended.segment,
+            position: appended.position,
+            bulk_bytes: 0,
+            arrival: now.wall,
+        };
+        let payload = [&front[..], &bytes[front.len()..]];
+        self.commit.push(&mut self.slab, &head, &payload, slot, &mut owned.mark, appended.end);
+    }
+
+    #[cold]
+    fn on_no_room(&mut self, slot: Slot, no_room: NoRoom) -> Refusal {
+        match no_room {
+            NoRoom::Memory => {
+                self.settle.wants_memory = true;
+                Refusal::NoRoomNow
+            }
+            NoRoom::SegmentSpace => {
+                self.files.wants_space(slot);
+                if self.files.is_full { Refusal::Final(ErrorKind::DiskFull) } else { Refusal::NoRoomNow }
+            }
+            NoRoom::Bulk => Refusal::NoRoomNow,
+            NoRoom::TooLarge { .. } => Refusal::Final(ErrorKind::RecordListTooLarge),
+            NoRoom::Fenced => Refusal::Final(ErrorKind::StorageError),
+            NoRoom::NotABatch => Refusal::Final(ErrorKind::CorruptMessage),
+        }
+    }
+
+    /// A retry of a batch that the window remembers. If the first try is not durable yet, neither is the answer.
+    #[cold]
+    fn answer_duplicate(
+        &mut self,
+        asker: Asker,
+        slot: Slot,
+        base_offset: Offset,
+        effects: &mut Effects,
+    ) -> Result<(), Refusal> {
+        let Some(owned) = self.partitions.get(slot) else { return Err(Refusal::NoRoomNow) };
+        if base_offset >= owned.high_watermark.offset {
+            return Err(Refusal::NoRoomNow);
+        }
+        self.counters.batches_duplicate += 1;
+        let pending = Pending { asker, slot, bytes: 0, base_offset, append_time: None, is_answered: false };
+        self.answer_produced(&pending, effects);
+        Ok(())
+    }
+
+    /// A topic of durability `memory` is answered, and shows the batch, at once.
+    fn answer_from_memory(&mut self, pending: &mut Pending, appended: &Appended, effects: &mut Effects) {
+        if let Some(owned) = self.partitions.get_mut(pending.slot) {
+            owned.high_watermark = owned.high_watermark.max(appended.end);
+        }
+        self.wake(pending.slot);
+        self.answer_produced(pending, effects);
+        pending.is_answered = true;
+    }
+
+    /// All of a partition up to `end` is durable by the groups up to `sequence`.
+    #[inline]
+    pub(crate) fn partition_durable(&mut self, slot: Slot, end: LogEnd, sequence: Sequence) {
+        let Some(owned) = self.partitions.get_mut(slot) else { return };
+        owned.log.set_durable(end, sequence.0);
+        owned.high_watermark = owned.high_watermark.max(end);
+        self.wake(slot);
+    }
+
+    /// Somebody may be waiting for more of this partition.
+    #[inline]
+    fn wake(&mut self, slot: Slot) {
+        if let Some(owned) = self.partitions.get_mut(slot)
+            && !owned.watchers.is_empty()
+            && !owned.is_woken
+        {
+            owned.is_woken = true;
+            self.woken.push(slot);
+        }
+    }
+
+    /// Answers a batch whose promise is kept, unless that was done.
+    #[inline]
+    pub(crate) fn answer_produced(&mut self, pending: &Pending, effects: &mut Effects) {
+        self.counters.bytes_acknowledged += u64::from(pending.bytes);
+        if pending.is_answered || !pending.asker.wants_answer {
+            return;
+        }
+        let log_start = self.partitions.get(pending.slot).map_or(Offset(0), |owned| owned.log.log_start());
+        let produced = Produced {
+            error: None,
+            base_offset: pending.base_offset,
+            append_time: pending.append_time,
+            log_start,
+        };
+        self.send_answer(pending.asker, produced, effects);
+    }
+
+    /// Tells that a batch was not appended.
+    #[cold]
+    pub(crate) fn refuse(&mut self, asker: Asker, kind: ErrorKind, effects: &mut Effects) {
+        self.counters.batches_refused += 1;
+        if asker.wants_answer {
+            let produced = Produced {
+                error: Some(kind),
+                base_offset: Offset(-1),
+                append_time: None,
+                log_start: Offset(-1),
+            };
+            self.send_answer(asker, produced, effects);
+        }
+    }
+
+    #[inline]
+    fn send_answer(&mut self, asker: Asker, produced: Produced, effects: &mut Effects) {
+        if asker.shard == self.config.shard {
+            self.connections.request_ends(asker.ticket.connection, effects);
+            effects.acks.push(Ack { ticket: asker.ticket, produced });
+        } else {
+            self.send(asker.shard, &Message::Produced { ticket: asker.ticket, produced }, effects);
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! The partitions of a starting shard, while the checkpoint and the journal bring them back.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use cutwater_journal::scan::GroupInfo;
+use cutwater_journal::{Entry, EntryKind};
+use cutwater_log::{Pages, Partition, ReplayEntry, Replayed};
+use cutwater_metadata::Image;
+use cutwater_model::hash::BuildFixedHasher;
+use cutwater_model::limits::BLOCK_BYTES;
+use cutwater_model::storage::{Storage, StorageError};
+use cutwater_model::topic::{Durability, TopicConfig};
+use cutwater_model::{LeaderEpoch, PartitionId, ShardId, Slab};
+use hashbrown::HashMap;
+
+use crate::config::Config;
+use crate::start::StartError;
+
+/// A write of recovery carries at most so much.
+const WRITE_BYTES_MAX: u32 = 1024 * 1024;
+
+/// One partition that came back.
+pub(crate) struct Recovered {
+    pub(crate) log: Partition,
+    pub(crate) config: TopicConfig,
+    /// Entries were applied that no checkpoint names.
+    is_dirty: bool,
+    /// Why it takes no appends, if something of it is missing (R3).
+    quarantine: Option<String>,
+}
+
+/// The partitions of a shard on their way back.
+pub(crate) struct Recovering<'a> {
+    shard: ShardId,
+    image: &'a Image,
+    pub(crate) slab: Slab,
+    pub(crate) pages: Pages,
+    pub(crate) partitions: Vec<Recovered>,
+    by_id: HashMap<PartitionId, usize, BuildFixedHasher>,
+    pub(crate) entries: u64,
+    pub(crate) notes: Vec<String>,
+}
+
+impl<'a> Recovering<'a> {
+    pub(crate) fn new(config: &Config, image: &'a Image, slab: Slab, pages: Pages) -> Self {
+        Self {
+            shard: config.shard,
+            image,
+            slab,
+            pages,
+            partitions: Vec::new(),
+            by_id: HashMap::default(),
+            entries: 0,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Takes one partition out of the checkpoint. Those of deleted topics stay behind (M2).
+    pub(crate) fn restore(&mut self, storage: &mut dyn Storage, state: &[u8]) -> Result<(), StartError> {
+        let segment_bytes = cutwater_model::limits::SEGMENT_BYTES_DEFAULT;
+        let refuse =
+            |partition: String, why: String| StartError::Partition { shard: self.shard, partition, why };
+        let mut log = Partition::restore(&mut self.slab, &mut self.pages, state, segment_bytes)
+            .map_err(|error| refuse("in the checkpoint".to_string(), error.to_string()))?;
+        let id = log.id();
+        let Some(config) = self.config_of(id)? else {
+            log.release(&mut self.pages);
+            return Ok(());
+        };
+        log.set_segment_bytes(config.segment_bytes);
+        let mut quarantine = None;
+        if let Some((base, file)) = log.active_segment() {
+            match storage.length(file)? {
+                Some(bytes) => {
+                    log.grown(base, u32::try_from(bytes).unwrap_or(u32::MAX) & !(BLOCK_BYTES as u32 - 1))
+                }
+                None => quarantine = Some(alloc::format!("{file} is missing; restore it and start again")),
+            }
+        }
+        self.add(log, config);
+        if let Some(why) = quarantine {
+            self.set_apart(self.partitions.len() - 1, why);
+        }
+        Ok(())
+    }
+
+    /// The settings of a partition's topic; `None` for a deleted one.
+    fn config_of(&self, id: PartitionId) -> Result<Option<TopicConfig>, StartError> {
+        if self.image.is_tombstone(id.topic) {
+            return Ok(None);
+        }
+        match self.image.topic(id.topic) {
+            Some(topic) => Ok(Some(topic.config)),
+            None => Err(StartError::UnknownTopic { shard: self.shard, partition: id }),
+        }
+    }
+
+    fn add(&mut self, log: Partition, config: TopicConfig) -> usize {
+        let index = self.partitions.len();
+        self.by_id.insert(log.id(), index);
+        self.partitions.push(Recovered { log, config, is_dirty: false, quarantine: None });
+        index
+    }
+
+    /// Something of the partition is missing: it is kept as far as it goes, and takes no appends.
+    fn set_apart(&mut self, index: usize, why: String) {
+        let Some(recovered) = self.partitions.get_mut(index).filter(|it| it.quarantine.is_none()) else {
+            return;
+        };
+        self.notes.push(alloc::format!("partition {} takes no appends: {why}", recovered.log.id()));
+        recovered.quarantine = Some(why);
+    }
+
+    /// Applies one entry of the journal (J5).
+    pub(crate) fn apply(
+        &mut self,
+        storage: &mut dyn Storage,
+        _group: &GroupInfo,
+        entry: &Entry<'_>,
+    ) -> Result<(), StartError> {
+        let head = &entry.head;
+        let replayed = match head.kind {
+            EntryKind::Data => ReplayEntry::Data {
+                segment: head.segment_base,
+                position: head.position,
+                arrival: head.arrival,
+                batches: entry.payload,
+            },
+            EntryKind::BulkRef => ReplayEntry::BulkRef { payload: entry.payload },
+            EntryKind::LogStart => ReplayEntry::LogStart { offset: head.base_offset },
+            // Nothing writes the other kinds yet.
+            EntryKind::Truncate | EntryKind::Adopt | EntryKind::Release | EntryKind::CheckpointMark => {
+                return Ok(());
+            }
+        };
+        let index = match self.by_id.get(&head.partition) {
+            Some(&index) => index,
+            None => {
+                let Some(config) = self.config_of(head.partition)? else { return Ok(()) };
+                let log = Partition::new(head.partition, head.leader_epoch, config.segment_bytes);
+                self.add(log, config)
+            }
+        };
+        if self.partitions[index].quarantine.is_some() {
+            return Ok(());
+        }
+        self.entries += 1;
+        for attempt in 0..3 {
+            let recovered = &mut self.partitions[index];
+            recovered.log.set_epoch(recovered.log.epoch().max(head.leader_epoch));
+            match recovered.log.replay(&mut self.slab, &mut self.pages, replayed) {
+                Ok(Replayed::Applied) => {
+                    recovered.is_dirty = true;
+                    return Ok(());
+                }
+                Ok(Replayed::Already) => return Ok(()),
+                // First the partition itself makes room, then everybody.
+                Ok(Replayed::Drain) if attempt == 0 => self.drain_partition(storage, index)?,
+                Ok(Replayed::Drain) => self.drain_all(storage)?,
+                Err(error) => {
+                    self.set_apart(index, error.to_string());
+                    return Ok(());
+                }
+            }
+        }
+        Err(StartError::Memory { shard: self.shard, bytes: self.slab.len() })
+    }
+
+    fn drain_partition(&mut self, storage: &mut dyn Storage, index: usize) -> Result<(), StartError> {
+        let log = &mut self.partitions[index].log;
+        drain(storage, &mut self.slab, &mut self.pages, log)?;
+        while let Some(plan) = log.next_flush() {
+            storage.flush(plan.file)?;
+            log.flushed(&plan);
+        }
+        log.evict(&mut self.slab, &mut self.pages, 0);
+        Ok(())
+    }
+
+    /// Everything replayed is written to the segments, and one flush makes it durable.
+    pub(crate) fn drain_all(&mut self, storage: &mut dyn Storage) -> Result<(), StartError> {
+        for recovered in self.partitions.iter_mut().filter(|it| it.is_dirty && it.quarantine.is_none()) {
+            drain(storage, &mut self.slab, &mut self.pages, &mut recovered.log)?;
+        }
+        storage.flush_all()?;
+        for recovered in self.partitions.iter_mut().filter(|it| it.is_dirty && it.quarantine.is_none()) {
+            // Every write above was done before that flush began.
+            while let Some(plan) = recovered.log.next_flush() {
+                recovered.log.flushed(&plan);
+            }
+            recovered.log.evict(&mut self.slab, &mut self.pages, 0);
+        }
+        Ok(())
+    }
+
+    /// The journal is at its end: what came back is durable. A topic that is acked from memory goes on under a higher
+    /// epoch, because readers may have seen what is lost.
+    pub(crate) fn end_replay(&mut self) {
+        for recovered in &mut self.partitions {
+            let epoch = recovered.log.epoch();
+            let is_memory = recovered.config.durability == Durability::Memory;
+            recovered.log.end_replay(if is_memory { LeaderEpoch(epoch.0.saturating_add(1)) } else { epoch });
+            if recovered.quarantine.is_some() {
+                recovered.log.fence();
+            }
+        }
+    }
+}
+
+/// Carries out everything a partition wants of its files, without the flushes.
+pub(crate) fn drain(
+    storage: &mut dyn Storage,
+    slab: &mut Slab,
+    pages: &mut Pages,
+    log: &mut Partition,
+) -> Result<(), StorageError> {
+    loop {
+        let mut is_done = true;
+        while let Some(plan) = log.next_opening(slab, pages) {
+            // The file may be there, from before the crash, under the pool's name or under its own; a new one serves
+            // as well, and the old name is replaced.
+            if storage.length(plan.to)?.is_none_or(|bytes| bytes < u64::from(plan.bytes)) {
+                storage.create(plan.to, u64::from(plan.bytes))?;
+                storage.flush_dir(plan.to.dir())?;
+            }
+            storage.write(plan.to, 0, slab.get(plan.header))?;
+            storage.flush(plan.to)?;
+            log.opened(pages, &plan);
+            is_done = false;
+        }
+        while let Some(plan) = log.next_index_file() {
+            storage.create(plan.file, u64::from(plan.bytes))?;
+            storage.flush_dir(plan.file.dir())?;
+            log.index_created(plan.base);
+            is_done = false;
+        }
+        while let Some(plan) = log.next_write(slab, pages, WRITE_BYTES_MAX) {
+            storage.write(plan.file, plan.at, slab.get(plan.memory))?;
+            log.written(pages, &plan);
+            is_done = false;
+        }
+        if is_done {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Partitions come and go with the image (M2): new ones get a folder and a first file, deleted ones go when nothing
+//! holds them any more.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use cutwater_api::{PartitionView, Ticket, TopicView};
+use cutwater_log::Partition;
+use cutwater_metadata::{Image, Topic};
+use cutwater_model::{DirName, ErrorKind, FileName, LeaderEpoch, Now, PartitionId, PartitionIndex, TopicId};
+
+use crate::effect::{ControlCommand, Effect, Effects};
+use crate::files::Step;
+use crate::partition::{Slot, Stage};
+use crate::shard::{Purpose, Shard};
+
+/// A deleted topic is past both copies of the checkpoint after so many of them.
+const CHECKPOINTS_PAST: u32 = 2;
+
+/// What is on its way out.
+#[derive(Debug, Default)]
+pub(crate) struct Departures {
+    /// Partitions that something still holds, and the newest group that may name them.
+    deleting: Vec<(Slot, u64)>,
+    /// Topics whose partitions are gone from here, and how many checkpoints are still to come.
+    gone: Vec<(TopicId, u32)>,
+    /// Topics that were told to be gone.
+    told: Vec<TopicId>,
+}
+
+impl Shard {
+    pub(crate) fn on_metadata(&mut self, image: Arc<Image>, now: Now, effects: &mut Effects) {
+        let shard = self.config.shard;
+        self.image = image;
+        let mut missing = Vec::new();
+        for topic in self.image.topics() {
+            for (index, owner) in (0..).zip(&topic.placement) {
+                let id = PartitionId { topic: topic.id, index: PartitionIndex(index) };
+                if *owner == shard && self.partitions.slot_of(id).is_none() {
+                    missing.push((id, topic.config));
+                }
+            }
+        }
+        for (id, config) in missing {
+            let log = Partition::new(id, LeaderEpoch(0), config.segment_bytes);
+            let slot = self.partitions.add(id, config, log, Stage::Opening);
+            self.make_folder(slot, effects);
+            self.files.wants_space(slot);
+        }
+        let is_gone = |id: PartitionId| self.image.shard_of(id).is_none();
+        let gone: Vec<Slot> =
+            self.partitions.iter().filter(|(_, owned)| is_gone(owned.id)).map(|(slot, _)| slot).collect();
+        for slot in gone {
+            self.begin_deletion(slot, now, effects);
+        }
+        self.note_tombstones();
+    }
+
+    fn begin_deletion(&mut self, slot: Slot, now: Now, effects: &mut Effects) {
+        let Some(owned) = self.partitions.get_mut(slot).filter(|owned| owned.stage != Stage::Deleting) else {
+            return;
+        };
+        owned.stage = Stage::Deleting;
+        let readers: Vec<_> = owned.watchers.iter().map(|watcher| watcher.reader).collect();
+        self.partitions.hide(slot);
+        self.forget_unsettled(slot);
+        self.refuse_deferred(slot, ErrorKind::UnknownTopicOrPartition, effects);
+        for reader in readers {
+            self.lose_partition(reader, slot);
+            self.consider(reader, now, effects);
+        }
+        self.departures.deleting.push((slot, self.commit.newest_number()));
+        effects.more = true;
+    }
+
+    /// Every topic that was deleted is told of once this shard's checkpoints are past it.
+    fn note_tombstones(&mut self) {
+        for topic in self.image.tombstones() {
+            let departures = &mut self.departures;
+            let is_known =
+                departures.told.contains(&topic) || departures.gone.iter().any(|(gone, _)| *gone == topic);
+            if !is_known {
+                departures.gone.push((topic, CHECKPOINTS_PAST));
+                self.checkpoints.wanted = self.checkpoints.wanted.max(CHECKPOINTS_PAST);
+            }
+        }
+        let image = &self.image;
+        self.departures.told.retain(|topic| image.is_tombstone(*topic));
+    }
+
+    /// Deleted partitions that nothing holds any more lose their files.
+    pub(crate) fn tend_topics(&mut self, _now: Now, effects: &mut Effects) {
+        let mut deleting = core::mem::take(&mut self.departures.deleting);
+        deleting.retain(|&(slot, group)| !self.try_delete(slot, group, effects));
+        deleting.append(&mut self.departures.deleting);
+        self.departures.deleting = deleting;
+    }
+
+    fn try_delete(&mut self, slot: Slot, group: u64, effects: &mut Effects) -> bool {
+        let is_named = self.commit.oldest_number().is_some_and(|oldest| oldest <= group);
+        let Some(owned) = self.partitions.get_mut(slot) else { return true };
+        if is_named || owned.ops > 0 || owned.pins > 0 || owned.bulk.is_some() || !owned.log.is_idle() {
+            return false;
+        }
+        let Some(mut owned) = self.partitions.remove(slot) else { return true };
+        owned.log.release(&mut self.pages);
+        for (file, bytes) in owned.log.files() {
+            self.discard(file, bytes, effects);
+        }
+        for dir in [DirName::Partition(owned.id), DirName::Topic(owned.id.topic)] {
+            // The last partition takes the topic's folder with it; before that the folder is not empty.
+            let op = self.ops.start(Purpose::Files(Step::Remove));
+            effects.push(Effect::RemoveDir { op, dir });
+        }
+        true
+    }
+
+    /// A file that nobody needs any more goes into the pool, or away (S5, S6).
+    pub(crate) fn discard(&mut self, file: FileName, bytes: u32, effects: &mut Effects) {
+        let is_segment = matches!(file, FileName::Segment { .. } | FileName::Pooled { .. });
+        if is_segment && self.files.has_pool_room(self.config.pool_files_max) {
+            let to = self.files.pooled();
+            if let FileName::Pooled { number, .. } = to {
+                let op = self.ops.start(Purpose::Files(Step::Recycle { number, bytes }));
+                effects.push(Effect::Rename { op, from: file, to });
+            }
+        } else {
+            let op = self.ops.start(Purpose::Files(Step::Remove));
+            effects.push(Effect::Remove { op, file });
+        }
+    }
+
+    /// A checkpoint is durable: topics that both copies are past are told to be gone.
+    pub(crate) fn gone_after_checkpoint(&mut self, effects: &mut Effects) {
+        let shard = self.config.shard;
+        let held: Vec<TopicId> = self.partitions.all_topics_deleting();
+        let told = &mut self.departures.told;
+        self.departures.gone.retain_mut(|(topic, left)| {
+            if held.contains(topic) {
+                return true;
+            }
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                told.push(*topic);
+                let command = alloc::boxed::Box::new(ControlCommand::TopicGone { topic: *topic, shard });
+                effects.push(Effect::Control { ticket: Ticket::default(), command });
+            }
+            *left > 0
+        });
+        let is_waiting = !self.departures.gone.is_empty();
+        if is_waiting && self.checkpoints.wanted == 0 {
+            self.checkpoints.wanted = 1;
+        }
+    }
+}
+
+/// A topic as a peer sees it.
+pub(crate) fn view_of(topic: &Arc<Topic>) -> TopicView {
+    let shards = (0..).zip(&topic.placement);
+    TopicView {
+        name: topic.name.clone(),
+        id: topic.id,
+        config: topic.config,
+        partitions: shards
+            .map(|(index, &shard)| PartitionView { index: PartitionIndex(index), shard })
+            .collect(),
+    }
+}
