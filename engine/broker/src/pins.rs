@@ -53,4 +53,9 @@ impl Pins {
         self.free.push(pin.0);
         Some(pinned)
     }
+
+    /// How many answers hold memory.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
 }

@@ -298,6 +298,37 @@ impl Shard {
         &self.stages
     }
 
+    /// Disk operations under way.
+    #[must_use]
+    pub fn ops_in_flight(&self) -> usize {
+        self.ops.len()
+    }
+
+    /// Answers on their way to peers that hold payload memory.
+    #[must_use]
+    pub fn pins_held(&self) -> usize {
+        self.pins.len()
+    }
+
+    /// Whether nobody waits: no request, no batch, no group, no checkpoint is under way.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.ops.len() == 0
+            && self.pins.len() == 0
+            && self.commit.is_idle()
+            && self.deferring.is_empty()
+            && self.referring.is_empty()
+            && self.checkpoints.is_idle()
+            && self.settle.is_idle()
+            && self.files.is_idle()
+    }
+
+    /// Ends the shard as a crash would, and gives its memory back.
+    #[must_use]
+    pub fn into_slab(self) -> Slab {
+        self.slab
+    }
+
     /// The payload memory, for the shell.
     #[must_use]
     pub const fn slab(&mut self) -> &mut Slab {

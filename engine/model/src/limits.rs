@@ -38,7 +38,7 @@ pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
 
 // Segments.
 /// The smallest segment a topic may be set to.
-pub const SEGMENT_BYTES_LEAST: u32 = MIB;
+pub const SEGMENT_BYTES_LEAST: u32 = 64 * KIB;
 /// The largest segment a topic may be set to.
 pub const SEGMENT_BYTES_MAX: u32 = 1024 * MIB;
 /// The segment of a topic unless set.

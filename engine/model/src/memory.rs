@@ -72,6 +72,12 @@ impl Slab {
         self.bytes.copy_within(from.at as usize..from.end() as usize, to as usize);
     }
 
+    /// Gives the memory back to whoever made it.
+    #[must_use]
+    pub fn into_bytes(self) -> &'static mut [u8] {
+        self.bytes
+    }
+
     /// Where the slab begins in memory, for the shell.
     #[must_use]
     pub fn address(&mut self) -> *mut u8 {
