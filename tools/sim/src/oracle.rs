@@ -8,13 +8,13 @@ mod partition;
 mod tests;
 mod topics;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cutwater_model::batch::{Batch, walk};
 use cutwater_model::limits::BATCH_HEADER_BYTES;
 use cutwater_model::topic::{Durability, TimestampType};
-use cutwater_model::{Offset, PartitionId, TopicId};
+use cutwater_model::{LeaderEpoch, Offset, PartitionId, ProducerEpoch, ProducerId, TopicId};
 
 pub use partition::{Bound, Known};
 pub use topics::{TopicKnown, TopicState};
@@ -68,6 +68,7 @@ pub struct Oracle {
     topics: BTreeMap<TopicId, TopicKnown>,
     creations: BTreeMap<String, topics::Creation>,
     streams: u32,
+    producers: BTreeSet<(ProducerId, ProducerEpoch)>,
     /// Bits were flipped on the disk: what lies there may be refused, though never changed.
     pub rotten: bool,
 }
@@ -109,6 +110,17 @@ impl Oracle {
     #[must_use]
     pub fn acked(&self) -> usize {
         self.attempts.iter().filter(|attempt| attempt.acked_us.is_some()).count()
+    }
+
+    /// A producer's id was given out.
+    ///
+    /// # Errors
+    /// If it was given out before (T11).
+    pub fn on_producer(&mut self, producer: ProducerId, epoch: ProducerEpoch) -> Checked {
+        if self.producers.insert((producer, epoch)) {
+            return Ok(());
+        }
+        Err(Finding::new("producer ids are given once", format!("{producer:?} {epoch:?}")))
     }
 
     /// A batch was acknowledged at that offset.
@@ -251,7 +263,7 @@ impl Oracle {
         self.bind(id, base, Some(batch.header.leader_epoch))
     }
 
-    fn bind(&mut self, id: AttemptId, base: Offset, epoch: Option<cutwater_model::LeaderEpoch>) -> Checked {
+    fn bind(&mut self, id: AttemptId, base: Offset, epoch: Option<LeaderEpoch>) -> Checked {
         let Some(attempt) = self.attempts.get_mut(id.0 as usize) else { return Ok(()) };
         let partition = attempt.partition;
         match attempt.bound {

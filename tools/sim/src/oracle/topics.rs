@@ -71,6 +71,13 @@ impl Oracle {
         self.creations.get(name).is_some_and(|creation| creation.open > 0)
     }
 
+    /// Whether a topic of that name lives, may live, or may be on its way.
+    #[must_use]
+    pub fn is_taken(&self, name: &str) -> bool {
+        self.creations.get(name).is_some_and(|creation| creation.open > 1)
+            || self.topics.values().any(|topic| topic.name == name && topic.state != TopicState::Dead)
+    }
+
     /// A topic is about to be asked for.
     pub fn on_create_asked(&mut self, name: &str) {
         self.creations.entry(name.to_owned()).or_default().open += 1;
