@@ -15,6 +15,8 @@ pub mod group;
 pub mod in_flight;
 pub mod journal;
 pub mod place;
+#[cfg(feature = "plants")]
+pub mod plants;
 pub mod ring;
 pub mod scan;
 

@@ -20,6 +20,8 @@ mod lookup;
 mod model_tests;
 mod pages;
 mod partition;
+#[cfg(feature = "plants")]
+pub mod plants;
 mod position;
 mod producers;
 mod read;

@@ -76,6 +76,10 @@ impl Partition {
             let unfinished = &mut unfinished[..(to - from) as usize];
             let is_there = self.tail.copy_out(slab, from, unfinished);
             debug_assert!(is_there, "the block of the flushed end stays in memory");
+            #[cfg(feature = "plants")]
+            if crate::plants::NO_UNFINISHED_BLOCK.load(core::sync::atomic::Ordering::Relaxed) {
+                unfinished.fill(0);
+            }
             writer.bytes(unfinished);
         }
         self.producers.encode(&mut writer, end.offset);

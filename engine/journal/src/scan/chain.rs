@@ -147,6 +147,10 @@ fn goes_on(header: &GroupHeader, shard: ShardId, end: &ReplayPlace, file_bytes: 
         GroupKind::Ordinary => header.next_file.is_none() && header.next_place().at < file_bytes,
         GroupKind::Skip => header.next_file.is_some(),
     };
+    #[cfg(feature = "plants")]
+    if header.shard == shard && header.place == end.place && has_next && goes_on_planted(header, end) {
+        return true;
+    }
     header.shard == shard
         && header.place == end.place
         && header.sequence == end.sequence()
@@ -154,6 +158,16 @@ fn goes_on(header: &GroupHeader, shard: ShardId, end: &ReplayPlace, file_bytes: 
         && header.life.origin == last.life.origin
         && life_goes_on
         && has_next
+}
+
+/// Whether a planted bug takes the group.
+#[cfg(feature = "plants")]
+fn goes_on_planted(header: &GroupHeader, end: &ReplayPlace) -> bool {
+    use core::sync::atomic::Ordering::Relaxed;
+
+    let of_any_lap = crate::plants::NO_LAP_CHECK.load(Relaxed) && header.life == end.after.life;
+    let of_any_life = crate::plants::NO_LIFE_CHAIN.load(Relaxed) && header.sequence == end.sequence();
+    of_any_lap || of_any_life
 }
 
 /// The chain's end as the first group behind a gap sees it.
