@@ -178,3 +178,71 @@ impl<'a> Iterator for Entries<'a> {
 pub(crate) fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::{vec, vec::Vec};
+
+    use super::*;
+    use crate::group::{GROUP_HEADER_BYTES, GroupBuilder, GroupHeader};
+
+    #[test]
+    fn entries_come_back_as_they_went_in() {
+        let head = EntryHead {
+            kind: EntryKind::BulkRef,
+            partition: PartitionId {
+                topic: TopicId(0x0102_0304_0506_0708 << 64 | 9),
+                index: PartitionIndex(7),
+            },
+            leader_epoch: LeaderEpoch(-3),
+            base_offset: Offset(1 << 40),
+            last_offset: Offset((1 << 40) + 99),
+            segment_base: Offset(1 << 39),
+            position: 4096,
+            bulk_bytes: 1 << 20,
+            arrival: TimestampMs(1_700_000_000_000),
+        };
+        let kinds = [
+            EntryKind::Data,
+            EntryKind::BulkRef,
+            EntryKind::LogStart,
+            EntryKind::Truncate,
+            EntryKind::Adopt,
+            EntryKind::Release,
+            EntryKind::CheckpointMark,
+        ];
+        let mut buffer = vec![0xee; 4096 * 4];
+        let mut group = GroupBuilder::default();
+        group.begin(&buffer);
+        let mut pushed = Vec::new();
+        for (bytes, kind) in kinds.into_iter().enumerate() {
+            let payload = vec![bytes as u8; bytes * 3];
+            let (left, right) = payload.split_at(bytes);
+            let head = EntryHead { kind, ..head };
+            let at = group.push(&mut buffer, &head, &[left, right]).unwrap();
+            assert_eq!(&buffer[at.payload_at as usize..][..at.payload_bytes as usize], payload);
+            pushed.push((head, payload));
+        }
+        let sealed = group.seal(&mut buffer, GroupHeader::default());
+        let bytes = &mut buffer[4096..][..sealed.bytes as usize];
+        let header = GroupHeader::decode(bytes).unwrap();
+        assert!(header.digest_fits(bytes));
+        let mut entries = header.entries(bytes);
+        for (head, payload) in &pushed {
+            assert_eq!(entries.next(), Some(Entry { head: *head, payload }));
+        }
+        assert!(entries.next().is_none() && !entries.is_malformed());
+    }
+
+    #[test]
+    fn bytes_that_are_no_entries_end_the_walk_and_never_panic() {
+        let mut bytes = vec![0; 400];
+        for (kind, payload_bytes) in [(0, 10), (8, 10), (1, u32::MAX), (1, 400), (1, 329), (255, 0)] {
+            bytes[0] = kind;
+            bytes[4..8].copy_from_slice(&u32::to_le_bytes(payload_bytes));
+            let mut entries = Entries::new(&bytes, 1);
+            assert!(entries.next().is_none() && entries.is_malformed(), "{kind} {payload_bytes}");
+        }
+        assert!(GROUP_HEADER_BYTES.is_multiple_of(ENTRY_ALIGN_BYTES));
+    }
+}

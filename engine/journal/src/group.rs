@@ -297,3 +297,50 @@ fn digest(incarnation: Incarnation, group: &[u8]) -> u64 {
     let seed = (incarnation.0 as u64) ^ ((incarnation.0 >> 64) as u64).rotate_left(32);
     xxh3_64_with_seed(group, seed)
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    #[test]
+    fn a_group_takes_what_it_has_room_for_and_not_a_byte_more() {
+        for blocks in 2..5 {
+            for payload_bytes in [0, 1, 170, 1000, 4000] {
+                let mut buffer = vec![0xee; blocks * BLOCK_BYTES];
+                let mut group = GroupBuilder::default();
+                group.begin(&buffer);
+                let payload = vec![7; payload_bytes];
+                while payload_bytes <= group.room() && group.room() > 0 {
+                    let before = group.entries();
+                    assert!(group.push(&mut buffer, &EntryHead::default(), &[&payload]).is_some());
+                    assert_eq!(group.entries(), before + 1);
+                }
+                let room = group.room();
+                let larger = vec![7; room.max(payload_bytes) + 1];
+                let before = buffer.clone();
+                assert!(group.push(&mut buffer, &EntryHead::default(), &[&larger]).is_none());
+                assert!(buffer == before, "a refused entry changes nothing");
+                assert!(group.bytes() as usize <= (blocks - 1) * BLOCK_BYTES);
+                let sealed = group.seal(&mut buffer, GroupHeader::default());
+                assert!((sealed.bytes as usize).is_multiple_of(BLOCK_BYTES));
+                assert!(
+                    buffer[..BLOCK_BYTES].iter().all(|&byte| byte == 0xee),
+                    "the first block is left alone"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_digest_depends_on_the_incarnation() {
+        let mut digests = alloc::collections::BTreeSet::new();
+        for incarnation in [0, 1, 1 << 64, (1 << 64) + 1] {
+            let mut block = vec![0; BLOCK_BYTES];
+            let life = Life { incarnation: Incarnation(incarnation), ..Life::default() };
+            digests.insert(seal_empty(&mut block, GroupHeader { life, ..GroupHeader::default() }).digest);
+        }
+        assert_eq!(digests.len(), 4);
+    }
+}

@@ -68,3 +68,38 @@ impl InFlight {
         self.durable
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::{collections::BTreeSet, vec::Vec};
+
+    use super::*;
+    use crate::test_rig::Random;
+
+    #[test]
+    fn only_the_contiguous_prefix_is_durable_whatever_the_order() {
+        for seed in 1..200_u64 {
+            let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let mut in_flight = InFlight::new(Sequence(seed));
+            let mut completed: BTreeSet<u64> = BTreeSet::new();
+            let mut pending: Vec<u64> = Vec::new();
+            for _ in 0..200 {
+                if in_flight.has_room() && random.below(2) == 0 {
+                    pending.push(in_flight.submit().0);
+                } else if !pending.is_empty() {
+                    let sequence = pending.remove(random.below(pending.len() as u64) as usize);
+                    completed.insert(sequence);
+                    let durable = in_flight.complete(Sequence(sequence));
+                    let mut expected = seed;
+                    while completed.contains(&(expected + 1)) {
+                        expected += 1;
+                    }
+                    assert_eq!(durable, Sequence(expected), "seed {seed}");
+                    assert_eq!(in_flight.complete(Sequence(sequence)), durable, "twice is once");
+                }
+            }
+            let submitted = in_flight.submitted();
+            assert_eq!(in_flight.complete(Sequence(submitted.0 + 5)), in_flight.durable(), "never submitted");
+        }
+    }
+}

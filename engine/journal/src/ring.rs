@@ -146,3 +146,70 @@ impl JournalRing {
         Some(Place { file, at: 0 })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_rig::Random;
+
+    const FILE: u64 = 16 * BLOCK;
+
+    #[test]
+    fn no_group_crosses_a_files_end_or_overwrites_what_replay_needs() {
+        for seed in 1..300_u64 {
+            let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let mut ring = JournalRing::new(FILE, [0], 0, Place::default());
+            ring.add_file(1);
+            ring.add_file(2);
+            let mut order = VecDeque::from([0]);
+            for _ in 0..300 {
+                let bytes = (1 + random.below(ring.group_bytes_max() / BLOCK)) * BLOCK;
+                let before = ring.next_place();
+                let Some(placement) = ring.place(bytes) else {
+                    let place = ring.next_place();
+                    assert_eq!(place, before, "seed {seed}: a refusal changes nothing");
+                    ring.release_before(place);
+                    order = VecDeque::from([place.file]);
+                    continue;
+                };
+                if let Some(skip) = placement.skip {
+                    assert!(skip == before && skip.at + BLOCK <= FILE, "seed {seed}");
+                    assert_eq!(placement.place.at, 0, "seed {seed}");
+                    assert!(!order.contains(&placement.place.file), "seed {seed}: still needed");
+                    order.push_back(placement.place.file);
+                } else {
+                    assert_eq!(placement.place, before, "seed {seed}");
+                }
+                assert!(placement.place.at + bytes + BLOCK <= FILE, "seed {seed}: room for a skip group");
+                assert!(ring.used_bytes() <= ring.total_bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_ring_still_takes_start_groups() {
+        let mut ring = JournalRing::new(FILE, [0], 0, Place::default());
+        while ring.place(BLOCK).is_some() {}
+        for _ in 0..START_BLOCKS_RESERVED - 1 {
+            assert!(ring.place_start().is_some_and(|(_, next)| next.is_none()));
+        }
+        assert_eq!(ring.place_start(), None, "the last block must name a next file");
+        ring.add_file(4);
+        assert!(ring.place_start().is_some_and(|(place, next)| place.at == FILE - BLOCK && next == Some(4)));
+        assert_eq!(ring.next_place(), Place { file: 4, at: 0 });
+    }
+
+    #[test]
+    fn files_come_back_in_the_order_they_were_filled() {
+        let mut ring = JournalRing::new(FILE, [5, 3], 2 * BLOCK, Place { file: 1, at: BLOCK });
+        assert_eq!(ring.used_bytes(), 2 * FILE - 2 * BLOCK + BLOCK);
+        ring.release_before(Place { file: 3, at: 0 });
+        assert_eq!((ring.used_bytes(), ring.total_bytes()), (FILE + BLOCK, 3 * FILE));
+        ring.release_before(Place { file: 5, at: 0 });
+        assert_eq!(ring.used_bytes(), FILE + BLOCK, "a place that is free already changes nothing");
+        while ring.next_place().file == 1 {
+            ring.place(BLOCK);
+        }
+        assert_eq!(ring.next_place().file, 5);
+    }
+}

@@ -67,7 +67,14 @@ impl Rig {
     }
 
     /// Starts a life on what is on the disk, its start group durable.
-    pub(crate) fn open(mut disk: TestDisk, incarnation: u128) -> Result<(Self, Replayed), ScanError> {
+    pub(crate) fn open(disk: TestDisk, incarnation: u128) -> Result<(Self, Replayed), ScanError> {
+        let (mut rig, replayed) = Self::begin(disk, incarnation)?;
+        rig.land_all();
+        Ok((rig, replayed))
+    }
+
+    /// Starts a life on what is on the disk, its start group still on its way.
+    pub(crate) fn begin(mut disk: TestDisk, incarnation: u128) -> Result<(Self, Replayed), ScanError> {
         let (found, replayed) = replay(&mut disk)?;
         checkpoint::repair(&mut disk, &found).unwrap();
         let next = replayed.numbers.last().map_or(replayed.base, |last| last + 1);
@@ -96,7 +103,6 @@ impl Rig {
         };
         self.next_after.insert(write.sequence, self.next);
         self.pending.push((write, buffer));
-        self.land_all();
     }
 
     /// Submits a group of entries of those payload lengths.
