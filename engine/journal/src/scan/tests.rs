@@ -147,28 +147,41 @@ fn a_payload_that_imitates_a_group_is_no_evidence() {
     let behind = Place { at: end.place.at + BLOCK as u64, ..end.place };
     let known = end.after.life;
     let guessed = Life { origin: Incarnation(7), incarnation: Incarnation(7), number: u32::MAX };
-    for (life, gaps) in [(guessed, 0), (Life { origin: Incarnation(7), ..known }, 0), (known, 1)] {
+    let stranger = Life { origin: Incarnation(7), ..known };
+    let earlier = Life { incarnation: Incarnation(8), number: known.number - 1, ..known };
+    for (life, gaps) in [(guessed, 0), (stranger, 0), (earlier, 0), (known, 1)] {
         let mut disk = rig.disk.clone();
         disk.bytes(name(0))[behind.at as usize..][..BLOCK].copy_from_slice(&imitation(&end, behind, life));
         let (_, replayed) = replay(&mut disk).unwrap();
-        assert_eq!(replayed.scanned.gaps.len(), gaps, "only the right origin makes it evidence: {life:?}");
+        assert_eq!(replayed.scanned.gaps.len(), gaps, "only this life or a later one is evidence: {life:?}");
         assert_eq!(replayed.numbers, [0, 1]);
     }
-    // At the chain's end itself, a start group of a life that never was.
-    let mut block = vec![0; BLOCK];
-    let header = GroupHeader {
-        kind: GroupKind::Start,
-        shard: SHARD,
-        place: end.place,
-        sequence: end.sequence(),
-        previous_digest: end.after.digest,
-        life: guessed,
-        ..GroupHeader::default()
-    };
-    seal_empty(&mut block, header);
-    let mut disk = rig.disk.clone();
-    disk.bytes(name(0))[end.place.at as usize..][..BLOCK].copy_from_slice(&block);
-    assert_eq!(replay(&mut disk).unwrap().1.scanned.end, end);
+}
+
+#[test]
+fn a_start_group_of_a_life_that_never_was_is_not_taken() {
+    let rig = journal(2, 3000);
+    let end = rig.journal.next_place();
+    let known = end.after.life;
+    let guessed = Life { origin: Incarnation(7), incarnation: Incarnation(7), number: u32::MAX };
+    let again = Life { incarnation: Incarnation(8), ..known };
+    let next = Life { number: known.number + 1, ..again };
+    for (life, is_taken) in [(guessed, false), (again, false), (next, true)] {
+        let mut block = vec![0; BLOCK];
+        let header = GroupHeader {
+            kind: GroupKind::Start,
+            shard: SHARD,
+            place: end.place,
+            sequence: end.sequence(),
+            previous_digest: end.after.digest,
+            life,
+            ..GroupHeader::default()
+        };
+        seal_empty(&mut block, header);
+        let mut disk = rig.disk.clone();
+        disk.bytes(name(0))[end.place.at as usize..][..BLOCK].copy_from_slice(&block);
+        assert_eq!(replay(&mut disk).unwrap().1.scanned.end != end, is_taken, "{life:?}");
+    }
 }
 
 #[test]
@@ -188,6 +201,35 @@ fn rot_is_reported_again_by_every_later_start_and_all_files_are_kept() {
         assert_eq!(*before.get_or_insert(found.clone()), found, "life {life}");
         assert!(replayed.numbers.contains(&0) && replayed.numbers.contains(&19), "both ends are there");
         rig = opened;
+    }
+}
+
+#[test]
+fn rot_keeps_files_that_replay_did_not_meet() {
+    let mut rig = journal(12, 6000);
+    rig.disk.bytes(name(0))[3 * BLOCK] ^= 1;
+    let (_, replayed) = replay(&mut rig.disk).unwrap();
+    assert_eq!((replayed.scanned.gaps.len(), replayed.scanned.free.as_slice()), (1, [].as_slice()));
+    assert_eq!(replayed.scanned.used, [2, 0, 1], "what is kept goes first, and is free first");
+}
+
+#[test]
+fn files_stay_until_both_copies_of_the_checkpoint_are_past_them() {
+    let mut rig = Rig::create(4);
+    for _ in 0..40 {
+        while rig.submit(&[6000]).is_ok() {
+            rig.land_all();
+        }
+        // One copy at a time: the older one still begins further back.
+        rig.write_checkpoint();
+        rig.submit(&[6000]).unwrap_or_default();
+        rig.land_all();
+        let mut disk = rig.disk.clone();
+        let newest = crate::checkpoint::read(&mut disk, SHARD).unwrap().unwrap();
+        disk.files.remove(&FileName::Checkpoint { shard: SHARD, copy: newest.copy });
+        let (_, replayed) = replay(&mut disk).unwrap();
+        assert_eq!(replayed.scanned.gaps.len(), 0);
+        assert_eq!(replayed.base + replayed.numbers.len() as i64, rig.next, "nothing is missing");
     }
 }
 
