@@ -266,3 +266,6 @@ impl Controller {
         Self { end, tail, lengths, ..Self::empty(good.head, Arc::new(good.image)) }
     }
 }
+
+#[cfg(test)]
+mod tests;

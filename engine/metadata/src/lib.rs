@@ -18,6 +18,9 @@ mod codec;
 mod copy;
 mod open;
 
+#[cfg(test)]
+mod test_disk;
+
 pub use command::{ApplyError, Command, Outcome};
 pub use controller::Controller;
 pub use copy::{CopyFault, METADATA_VERSION};

@@ -214,3 +214,6 @@ impl GoodCopy {
         self.head == other.head && self.end == other.end && self.image == other.image
     }
 }
+
+#[cfg(test)]
+mod tests;
