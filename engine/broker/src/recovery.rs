@@ -34,6 +34,8 @@ pub(crate) struct Recovered {
 pub(crate) struct Recovering<'a> {
     shard: ShardId,
     image: &'a Image,
+    /// Whether partitions of other shards are taken too.
+    takes_all: bool,
     pub(crate) slab: Slab,
     pub(crate) pages: Pages,
     pub(crate) partitions: Vec<Recovered>,
@@ -43,10 +45,11 @@ pub(crate) struct Recovering<'a> {
 }
 
 impl<'a> Recovering<'a> {
-    pub(crate) fn new(config: &Config, image: &'a Image, slab: Slab, pages: Pages) -> Self {
+    pub(crate) fn new(config: &Config, image: &'a Image, slab: Slab, pages: Pages, takes_all: bool) -> Self {
         Self {
             shard: config.shard,
             image,
+            takes_all,
             slab,
             pages,
             partitions: Vec::new(),
@@ -91,7 +94,10 @@ impl<'a> Recovering<'a> {
             return Ok(None);
         }
         match self.image.topic(id.topic) {
-            Some(topic) => Ok(Some(topic.config)),
+            Some(topic) if self.takes_all || self.image.shard_of(id) == Some(self.shard) => {
+                Ok(Some(topic.config))
+            }
+            Some(_) => Err(StartError::Misplaced { shard: self.shard, partition: id }),
             None => Err(StartError::UnknownTopic { shard: self.shard, partition: id }),
         }
     }
@@ -196,10 +202,10 @@ impl<'a> Recovering<'a> {
 
     /// The journal is at its end: what came back is durable. A topic that is acked from memory goes on under a higher
     /// epoch, because readers may have seen what is lost.
-    pub(crate) fn end_replay(&mut self) {
+    pub(crate) fn end_replay(&mut self, keeps_epochs: bool) {
         for recovered in &mut self.partitions {
             let epoch = recovered.log.epoch();
-            let is_memory = recovered.config.durability == Durability::Memory;
+            let is_memory = recovered.config.durability == Durability::Memory && !keeps_epochs;
             recovered.log.end_replay(if is_memory { LeaderEpoch(epoch.0.saturating_add(1)) } else { epoch });
             if recovered.quarantine.is_some() {
                 recovered.log.fence();

@@ -59,6 +59,14 @@ pub enum StartError {
         /// Which.
         partition: PartitionId,
     },
+    /// A partition is in the journal of a shard that doesn't own it: the number of shards has changed.
+    #[error("shard {}: partition {partition} belongs to another shard now; redistribute the partitions", shard.0)]
+    Misplaced {
+        /// Whose journal it is in.
+        shard: ShardId,
+        /// Which.
+        partition: PartitionId,
+    },
     /// The shard's memory is smaller than what it needs to start.
     #[error("shard {}: the payload memory of {bytes} bytes is too small to start; give it more", shard.0)]
     Memory {
@@ -113,45 +121,14 @@ pub fn start(
     }
     let piece = pages.allocate(checkpoint::CHECKPOINT_PIECE_BYTES as u32).ok_or_else(|| memory.clone())?;
 
-    let mut recovering = Recovering::new(&config, &image, slab, pages);
-    let found = checkpoint::read(storage, shard)?;
-    let (head, scanned) = match found {
-        None => (checkpoint::create(storage, shard, incarnation, config.journal_file_bytes)?, None),
-        Some(found) => {
-            if found.other != checkpoint::OtherCopy::Same {
-                checkpoint::repair(storage, &found)?;
-                report
-                    .notes
-                    .push(alloc::format!("shard {}: one copy of the checkpoint was made anew", shard.0));
-            }
-            let mut body = CheckpointBody::new(&found);
-            let mut record = Vec::new();
-            while body.next_record(storage, &mut record)? {
-                recovering.restore(storage, &record)?;
-            }
-            let scanned = replay(storage, &mut recovering, &found.head, shard)?;
-            (found.head, Some(scanned))
-        }
-    };
-    recovering.end_replay();
+    let mut recovering = Recovering::new(&config, &image, slab, pages, false);
+    let (head, scanned) = bring_back(storage, &mut recovering, &config, incarnation)?;
+    recovering.end_replay(false);
     report.notes.append(&mut recovering.notes);
     report.entries = recovering.entries;
 
-    let scanned = match scanned {
-        Some(scanned) => scanned,
-        None => scan(storage, shard, head.from, head.journal_file_bytes, |_, _| {})?,
-    };
     report.groups = scanned.groups;
     report.journal_bytes = scanned.bytes;
-    for gap in &scanned.gaps {
-        report.notes.push(alloc::format!(
-            "shard {}: the journal is damaged at group {}: {}; it goes on at group {}",
-            shard.0,
-            gap.from.sequence().0,
-            gap.fault,
-            gap.next.0
-        ));
-    }
     let mut journal = scanned.journal(incarnation);
     let mut generation = head.generation;
     let has_replayed = scanned.groups > 0 || recovering.entries > 0;
@@ -183,6 +160,47 @@ pub fn start(
     let mut shard = Shard::new(config, slab, pages, table, commit, files, checkpoints, now);
     shard.image = image;
     Ok((shard, report))
+}
+
+/// Brings back what a shard's checkpoint and journal hold; makes both where the shard never had them.
+pub(crate) fn bring_back(
+    storage: &mut dyn Storage,
+    recovering: &mut Recovering<'_>,
+    config: &Config,
+    incarnation: Incarnation,
+) -> Result<(CheckpointHead, Scanned), StartError> {
+    let shard = config.shard;
+    let head = match checkpoint::read(storage, shard)? {
+        None => checkpoint::create(storage, shard, incarnation, config.journal_file_bytes)?,
+        Some(found) => {
+            if found.other != checkpoint::OtherCopy::Same {
+                checkpoint::repair(storage, &found)?;
+            }
+            if let checkpoint::OtherCopy::Damaged(fault) = found.other {
+                let number = shard.0;
+                recovering
+                    .notes
+                    .push(alloc::format!("shard {number}: one copy of the checkpoint was bad: {fault}"));
+            }
+            let mut body = CheckpointBody::new(&found);
+            let mut record = Vec::new();
+            while body.next_record(storage, &mut record)? {
+                recovering.restore(storage, &record)?;
+            }
+            found.head
+        }
+    };
+    let scanned = replay(storage, recovering, &head, shard)?;
+    for gap in &scanned.gaps {
+        recovering.notes.push(alloc::format!(
+            "shard {}: the journal is damaged at group {}: {}; it goes on at group {}",
+            shard.0,
+            gap.from.sequence().0,
+            gap.fault,
+            gap.next.0
+        ));
+    }
+    Ok((head, scanned))
 }
 
 /// Replays what the journal holds behind the checkpoint.
