@@ -30,17 +30,41 @@ fn large_and_small_batches_mix() {
 
 #[test]
 fn what_was_durable_survives_crashes_and_nothing_else_does() {
-    for seed in 200..230 {
+    let mut sealed = 0;
+    for seed in 200..224 {
         let mut rig = Rig::new(seed, SEGMENT_BYTES);
         for _ in 0..6 {
-            let steps = 1 + rig.random.below(1_200);
+            let steps = 300 + rig.random.below(1_200);
             for _ in 0..steps {
                 rig.step(if seed % 2 == 0 { 0 } else { 3 });
             }
             rig.crash();
             rig.check_all();
         }
+        sealed += rig.check_sealed();
     }
+    assert!(sealed > 20, "only {sealed} sealed segments were seen");
+}
+
+#[test]
+fn indexes_grow_over_several_blocks() {
+    let mut sealed = 0;
+    for seed in 500..502 {
+        let mut rig = Rig::new(seed, 24 * SEGMENT_BYTES);
+        for _ in 0..4 {
+            for _ in 0..60 {
+                rig.append(180_000);
+                for _ in 0..10 {
+                    rig.step(10);
+                }
+                rig.drain();
+            }
+            rig.crash();
+            rig.check_all();
+        }
+        sealed += rig.check_sealed();
+    }
+    assert!(sealed > 0, "only {sealed} sealed segments were seen");
 }
 
 #[test]
@@ -74,5 +98,24 @@ fn a_time_is_found_inside_batches() {
     }
     for time in (1_000_000..1_002_000).step_by(37) {
         rig.check_time(TimestampMs(time));
+    }
+}
+
+/// Many more seeds, for a longer run: `cargo test -p cutwater-log --release -- --ignored`.
+#[test]
+#[ignore = "takes minutes"]
+fn many_seeds() {
+    for seed in 10_000..11_000 {
+        let mut rig = Rig::new(seed, SEGMENT_BYTES << (seed % 3));
+        for _ in 0..8 {
+            let steps = 1 + rig.random.below(2_500);
+            for _ in 0..steps {
+                rig.step([0, 1, 5, 20][seed as usize % 4]);
+            }
+            rig.check_all();
+            rig.crash();
+            rig.check_all();
+            rig.check_sealed();
+        }
     }
 }

@@ -80,7 +80,8 @@ impl Partition {
         let next_base = self.segments.get(1)?.base();
         let segment = self.segments.front()?;
         let is_needed = next_base > self.log_start_durable
-            || next_base > self.checkpointed.offset
+            // A checkpoint that ends where the next segment begins names this one as the one to go on with.
+            || next_base >= self.checkpointed.offset
             || segment.pins > 0
             || !segment.is_complete()
             || segment.is_data_dirty

@@ -8,9 +8,11 @@ use alloc::vec::Vec;
 
 use cutwater_model::batch;
 use cutwater_model::builder::Sequence;
+use cutwater_model::checksum::digest64;
 use cutwater_model::limits::{BLOCK_BYTES, BULK_BYTES_LEAST};
 use cutwater_model::{FileName, LeaderEpoch, Offset, ProducerEpoch, ProducerId, ShardId, Slab, TimestampMs};
 
+use crate::format::{self, Footer, INDEX_ENTRIES_PER_BLOCK};
 use crate::test_support::{self, Random, partition_id};
 use crate::{
     Appended, BulkPlan, BulkRef, ColdRead, Covered, FlushPlan, HotRead, IndexFilePlan, IndexRead, LogEnd,
@@ -350,7 +352,7 @@ impl Rig {
 
     fn move_log_start(&mut self) {
         let durable = self.partition.durable().offset;
-        if durable.0 > self.partition.log_start().0 && self.random.below(4) == 0 {
+        if durable.0 > self.partition.log_start().0 && self.random.below(12) == 0 {
             let span = (durable.0 - self.partition.log_start().0) as u64;
             let offset = Offset(self.partition.log_start().0 + self.random.below(span) as i64);
             let log_start = self.partition.set_log_start(offset).unwrap();
@@ -518,6 +520,53 @@ impl Rig {
                 }
             }
         }
+    }
+
+    /// What sealed segments say of themselves fits their bytes (S2, S3). Says how many there were.
+    pub(crate) fn check_sealed(&self) -> usize {
+        let seed = self.seed;
+        let complete = self.partition.segments.iter().filter(|segment| segment.is_complete());
+        let checked = complete.map(|segment| {
+            let file = &self.written[&segment.file()];
+            assert_eq!(segment.identity.check_header(&file[..BLOCK_BYTES]), Ok(()), "seed {seed}");
+            let end = segment.end as usize;
+            let data_end = end.next_multiple_of(BLOCK_BYTES);
+            assert!(file[end..data_end].iter().all(|byte| *byte == 0), "seed {seed}: padded with zeros");
+            let footer = Footer::read(&file[data_end..][..BLOCK_BYTES]).unwrap();
+            let second = Footer::read(&file[data_end + BLOCK_BYTES..][..BLOCK_BYTES]).unwrap();
+            assert_eq!(
+                (footer, footer.identity, footer.end),
+                (second, segment.identity, segment.end),
+                "seed {seed}"
+            );
+            let blocks = self.written[&segment.index_name()].chunks(BLOCK_BYTES);
+            let entries: Vec<_> = blocks
+                .take((footer.index_entries as usize).div_ceil(INDEX_ENTRIES_PER_BLOCK))
+                .flat_map(|block| format::read_index_block(&segment.identity, block).unwrap().1)
+                .collect();
+            assert_eq!(entries.len(), footer.index_entries as usize, "seed {seed}");
+            let (mut at, mut folded) = (BLOCK_BYTES, 0);
+            for entry in &entries {
+                assert_eq!(entry.position as usize, at, "seed {seed}: ranges follow each other");
+                let entry_end = at + entry.len as usize;
+                let mut digest = segment.identity.digest_seed(entry.position);
+                while at < entry_end {
+                    let piece_end = ((at / BLOCK_BYTES + 1) * BLOCK_BYTES).min(entry_end);
+                    digest = digest64(digest, &file[at..piece_end]);
+                    at = piece_end;
+                }
+                assert_eq!(
+                    entry.digest,
+                    digest,
+                    "seed {seed}: range {} of {}",
+                    entry.position,
+                    segment.file()
+                );
+                folded = digest64(folded, &digest.to_le_bytes());
+            }
+            assert_eq!((at, folded), (end, footer.digest), "seed {seed}: all bytes are covered");
+        });
+        checked.count()
     }
 
     /// The first record found by time is the model's.
