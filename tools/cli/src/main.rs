@@ -1,2 +1,82 @@
-//! cli.
-fn main() {}
+//! `cutwater`, the one binary.
+//!
+//! Exit codes: 0 done, 1 failed (the reason stands on stderr), 2 wrong usage.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod consume;
+mod lines;
+mod produce;
+mod remote;
+mod topic;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::remote::Remote;
+
+/// A log engine: appends records to partitioned topics, makes them durable, and reads them back in order.
+#[derive(Parser)]
+#[command(name = "cutwater", version, propagate_version = true)]
+struct Arguments {
+    #[command(flatten)]
+    remote: Remote,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Create, delete, list and describe topics.
+    #[command(subcommand)]
+    Topic(topic::Command),
+    /// Send lines of a file or of stdin, one record each.
+    Produce(produce::Arguments),
+    /// Read records and write them to stdout.
+    Consume(consume::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // A closed pipe behind us means that the reader has seen enough.
+            if is_broken_pipe(&error) {
+                return ExitCode::SUCCESS;
+            }
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let remote = &arguments.remote;
+    match &arguments.command {
+        Command::Topic(command) => topic::run(remote, command),
+        Command::Produce(arguments) => produce::run(remote, arguments),
+        Command::Consume(arguments) => consume::run(remote, arguments),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}
