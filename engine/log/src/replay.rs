@@ -138,7 +138,7 @@ impl Partition {
                 self.set_durable(self.end, 0);
                 outcome = Replayed::Applied;
             }
-            position += batch.bytes.len() as u32;
+            position = position.saturating_add(batch.bytes.len() as u32);
         }
         Ok(outcome)
     }

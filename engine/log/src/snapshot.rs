@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-use cutwater_model::limits::{SEGMENT_GROWTH_BYTES_LEAST, SEGMENT_GROWTH_BYTES_MAX};
+use cutwater_model::limits::{SEGMENT_BYTES_MAX, SEGMENT_GROWTH_BYTES_LEAST, SEGMENT_GROWTH_BYTES_MAX};
 use cutwater_model::{LeaderEpoch, Offset, PartitionId, PartitionIndex, Slab, TimestampMs, TopicId};
 
 use crate::bytes::{Reader, Writer};
@@ -42,6 +42,8 @@ pub enum RestoreError {
     Memory,
 }
 
+/// No log gets as far; a state that says so makes no sense.
+const OFFSET_END: Offset = Offset(1 << 62);
 const IS_SEALED: u8 = 1;
 const HAS_INDEX_FILE: u8 = 2;
 const IS_UNPROVEN: u8 = 4;
@@ -161,7 +163,7 @@ fn read_partition<'a>(reader: &mut Reader<'a>, segment_bytes: u32) -> Option<Res
     let step = reader.u32()?.clamp(SEGMENT_GROWTH_BYTES_LEAST, SEGMENT_GROWTH_BYTES_MAX);
     let count = reader.u32()?;
     let mut partition = Partition::empty(id, epoch, segment_bytes, next_offset, generation_next);
-    if log_start < Offset(0) || log_start > next_offset {
+    if log_start < Offset(0) || log_start > next_offset || next_offset >= OFFSET_END {
         return None;
     }
     partition.log_start = log_start;
@@ -171,7 +173,7 @@ fn read_partition<'a>(reader: &mut Reader<'a>, segment_bytes: u32) -> Option<Res
     let mut origin = 0;
     let mut index_end = (IndexMark::default(), 0);
     for _ in 0..count {
-        let segment = read_segment(reader, id, origin, &mut index_end)?;
+        let segment = read_segment(reader, id, next_offset, origin, &mut index_end)?;
         if partition
             .segments
             .back()
@@ -185,6 +187,9 @@ fn read_partition<'a>(reader: &mut Reader<'a>, segment_bytes: u32) -> Option<Res
     }
     let mut unfinished: &[u8] = &[];
     if let Some(last) = partition.segments.back() {
+        if last.is_sealed {
+            return None;
+        }
         let end = last.end_position();
         unfinished = reader.bytes((end - block_floor(end)) as usize)?;
         partition.end = LogEnd { offset: next_offset, position: end };
@@ -197,21 +202,32 @@ fn read_partition<'a>(reader: &mut Reader<'a>, segment_bytes: u32) -> Option<Res
 fn read_segment(
     reader: &mut Reader<'_>,
     partition: PartitionId,
+    next_offset: Offset,
     origin: u64,
     index_end: &mut (IndexMark, u64),
 ) -> Option<Segment> {
     let base = Offset(reader.i64()?);
     let identity = SegmentIdentity { partition, base, generation: reader.u32()? };
     let end = reader.u32()?;
+    if base < Offset(0) || end < BLOCK {
+        return None;
+    }
     let space = reader.u32()?;
     let bytes_max = reader.u32()?;
+    // Space is made ahead of the end, by steps far smaller than a segment.
+    if end.max(bytes_max) > SEGMENT_BYTES_MAX || space > 2 * SEGMENT_BYTES_MAX {
+        return None;
+    }
     let mut segment = Segment::new(identity, origin, space, bytes_max);
     segment.end = end;
     segment.first_arrival = TimestampMs(reader.i64()?);
     segment.last_arrival = TimestampMs(reader.i64()?);
     segment.max_timestamp = TimestampMs(reader.i64()?);
     let flags = reader.u8()?;
-    reader.bytes(3)?;
+    let reserved = reader.bytes(3)?;
+    if flags & !(IS_SEALED | HAS_INDEX_FILE | IS_UNPROVEN) != 0 || reserved != [0; 3] {
+        return None;
+    }
     segment.is_sealed = flags & IS_SEALED != 0;
     if flags & HAS_INDEX_FILE != 0 {
         segment.index_file = Step::Done;
@@ -229,7 +245,14 @@ fn read_segment(
         let entries = (0..count).map(|_| IndexEntry::read(reader)).collect::<Option<Vec<_>>>()?;
         let first = blocks.checked_mul(INDEX_ENTRIES_PER_BLOCK as u32)?;
         let are_sorted = entries.is_sorted_by(|a, b| a.offset < b.offset && a.position < b.position);
-        if mark.finished < first || mark.finished > first.checked_add(count)? || !are_sorted {
+        let are_inside = |entry: &IndexEntry| {
+            (base..next_offset).contains(&entry.offset) && (BLOCK..end).contains(&entry.position)
+        };
+        if mark.finished < first
+            || mark.finished > first.checked_add(count)?
+            || !are_sorted
+            || !entries.iter().all(are_inside)
+        {
             return None;
         }
         let digested = block_floor(u64::from(end)) as u32;
@@ -237,5 +260,5 @@ fn read_segment(
         *index_end = (mark, digest);
     }
     segment.index.is_unproven = flags & IS_UNPROVEN != 0;
-    (end >= BLOCK).then_some(segment)
+    Some(segment)
 }

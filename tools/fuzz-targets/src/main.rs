@@ -25,7 +25,7 @@ struct Arguments {
     /// The seed of the first input; each input has the next one.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Inputs for each target.
+    /// Inputs for each target; a slow target gets fewer.
     #[arg(long, default_value_t = 50_000)]
     inputs: u64,
     /// Print the input of --seed for --target in hexadecimal and run nothing.
@@ -51,8 +51,9 @@ fn main() -> ExitCode {
         }
         tell_on_panic(target.name);
         let probe = Probe { allocated: || ALLOCATOR.total_allocated() };
-        match smoke::run(target, arguments.seed, arguments.inputs, Some(probe), &at_seed::set) {
-            Ok(()) => println!("{}: {} inputs from seed {}", target.name, arguments.inputs, arguments.seed),
+        let inputs = arguments.inputs.div_ceil(target.cost);
+        match smoke::run(target, arguments.seed, inputs, Some(probe), &at_seed::set) {
+            Ok(()) => println!("{}: {inputs} inputs from seed {}", target.name, arguments.seed),
             Err(it) => {
                 println!(
                     "{}: seed {} of {} bytes took {} bytes of memory, more than {}",

@@ -145,7 +145,7 @@ mod tests {
             assert!(!(target.seeds)().is_empty(), "{} has seeds", target.name);
             let seed_of = std::cell::Cell::new(0);
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                run(target, 1, 1500, None, &|seed| seed_of.set(seed))
+                run(target, 1, 1500 / target.cost, None, &|seed| seed_of.set(seed))
             }));
             assert!(outcome.is_ok(), "target {}, seed {}", target.name, seed_of.get());
         }
@@ -166,6 +166,7 @@ mod tests {
             seeds: || vec![vec![1, 2, 3, 4]],
             bytes_per_byte: 0,
             bytes_free: 0,
+            cost: 1,
         };
         assert!(std::panic::catch_unwind(|| run(&planted, 0, 5000, None, &|_| {})).is_err());
     }
@@ -183,6 +184,7 @@ mod tests {
             seeds: || vec![vec![0; 8]],
             bytes_per_byte: 16,
             bytes_free: 0,
+            cost: 1,
         };
         let probe = Probe { allocated: || TAKEN.load(Ordering::Relaxed) };
         assert!(run(&planted, 0, 5000, Some(probe), &|_| {}).is_err());

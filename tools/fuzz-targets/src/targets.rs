@@ -3,6 +3,8 @@
 mod batch;
 mod checkpoint;
 mod journal;
+mod log;
+mod metadata;
 mod native;
 
 /// One decoder, or a few that read the same bytes.
@@ -18,6 +20,8 @@ pub struct Target {
     pub bytes_per_byte: usize,
     /// What may be taken besides, whatever the input: fixed buffers.
     pub bytes_free: usize,
+    /// How much slower than others it is: it gets as many times fewer inputs.
+    pub cost: u64,
 }
 
 /// All targets.
@@ -31,6 +35,9 @@ pub const TARGETS: &[Target] = &[
     journal::GROUP,
     journal::SCAN,
     checkpoint::CHECKPOINT,
+    log::BLOCKS,
+    log::STATE,
+    metadata::METADATA,
 ];
 
 /// Feeds the target of that name: what each file in `tools/fuzz/fuzz_targets` calls.

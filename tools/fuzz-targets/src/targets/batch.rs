@@ -15,10 +15,10 @@ use super::Target;
 const NOW: TimestampMs = TimestampMs(1_800_000_000_000);
 
 pub(super) const BATCH: Target =
-    Target { name: "batch", run: batch, seeds: batches, bytes_per_byte: 4, bytes_free: 0 };
+    Target { name: "batch", run: batch, seeds: batches, bytes_per_byte: 4, bytes_free: 0, cost: 1 };
 
 pub(super) const RECORDS: Target =
-    Target { name: "records", run: records, seeds: batches, bytes_per_byte: 0, bytes_free: 0 };
+    Target { name: "records", run: records, seeds: batches, bytes_per_byte: 0, bytes_free: 0, cost: 1 };
 
 fn batch(bytes: &[u8]) {
     check(bytes);

@@ -15,8 +15,14 @@ use crate::disk::MemoryDisk;
 /// What reading takes whatever it meets: pieces of the body for each copy and each pass, and the window of a scan.
 const READ_BYTES: usize = 24 << 20;
 
-pub(super) const CHECKPOINT: Target =
-    Target { name: "checkpoint", run: read, seeds: copies, bytes_per_byte: 64, bytes_free: READ_BYTES };
+pub(super) const CHECKPOINT: Target = Target {
+    name: "checkpoint",
+    run: read,
+    seeds: copies,
+    bytes_per_byte: 64,
+    bytes_free: READ_BYTES,
+    cost: 2,
+};
 
 /// The input is two copies, the first as long as the first byte says in blocks.
 fn read(bytes: &[u8]) {

@@ -18,7 +18,7 @@ const FILES: u32 = 4;
 const SCAN_BYTES: usize = 8 << 20;
 
 pub(super) const GROUP: Target =
-    Target { name: "journal_group", run: group, seeds: journals, bytes_per_byte: 2, bytes_free: 0 };
+    Target { name: "journal_group", run: group, seeds: journals, bytes_per_byte: 2, bytes_free: 0, cost: 1 };
 
 pub(super) const SCAN: Target = Target {
     name: "journal_scan",
@@ -26,6 +26,7 @@ pub(super) const SCAN: Target = Target {
     seeds: journals,
     bytes_per_byte: 64,
     bytes_free: 2 * SCAN_BYTES,
+    cost: 1,
 };
 
 /// The input is one group, or what pretends to be one.

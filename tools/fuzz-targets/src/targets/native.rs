@@ -22,17 +22,35 @@ use super::{Target, batch::batches};
 const FACTS: NodeFacts = NodeFacts { shard: ShardId(1), shards: 4 };
 const PARTITION: PartitionId = PartitionId { topic: TopicId(99), index: PartitionIndex(3) };
 
-pub(super) const PREFACE: Target =
-    Target { name: "native_preface", run: preface, seeds: prefaces, bytes_per_byte: 2, bytes_free: 0 };
+pub(super) const PREFACE: Target = Target {
+    name: "native_preface",
+    run: preface,
+    seeds: prefaces,
+    bytes_per_byte: 2,
+    bytes_free: 0,
+    cost: 1,
+};
 
-pub(super) const REQUEST: Target =
-    Target { name: "native_request", run: request_frame, seeds: requests, bytes_per_byte: 24, bytes_free: 0 };
+pub(super) const REQUEST: Target = Target {
+    name: "native_request",
+    run: request_frame,
+    seeds: requests,
+    bytes_per_byte: 24,
+    bytes_free: 0,
+    cost: 1,
+};
 
-pub(super) const SESSION: Target =
-    Target { name: "native_session", run: session, seeds: streams, bytes_per_byte: 100, bytes_free: 0 };
+pub(super) const SESSION: Target = Target {
+    name: "native_session",
+    run: session,
+    seeds: streams,
+    bytes_per_byte: 100,
+    bytes_free: 0,
+    cost: 1,
+};
 
 pub(super) const ANSWER: Target =
-    Target { name: "native_answer", run: answer, seeds: answers, bytes_per_byte: 24, bytes_free: 0 };
+    Target { name: "native_answer", run: answer, seeds: answers, bytes_per_byte: 24, bytes_free: 0, cost: 1 };
 
 fn preface(bytes: &[u8]) {
     let mut again = Vec::new();

@@ -1,0 +1,4 @@
+//! Hands the target `metadata` to libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| cutwater_fuzz_targets::run("metadata", bytes));
