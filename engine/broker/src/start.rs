@@ -157,6 +157,8 @@ pub fn start(
     let commit = Commit::new(journal, buffers);
     let files = Files::new(shard, pool, next_pooled, missing_files);
     let checkpoints = Checkpoints::new(&head, file_bytes, piece, now);
+    // The journal keeps the file length it was made with, whatever the configuration says now.
+    let config = Config { journal_file_bytes: head.journal_file_bytes, ..config };
     let mut shard = Shard::new(config, slab, pages, table, commit, files, checkpoints, now);
     shard.image = image;
     Ok((shard, report))
