@@ -45,12 +45,18 @@ pub enum Device {
 /// Weaknesses that a planted bug gives the way to the disk. All are off in a real run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Leaks {
-    /// A DSYNC write is done when its bytes are in the cache.
-    pub durable_writes_stay_in_cache: bool,
-    /// Flushes of folders are reported and not done.
-    pub folders_unflushed: bool,
-    /// Flushes of everything are reported and not done.
+    /// A durable write of a journal is done when its bytes are in the cache.
+    pub journal_writes_stay_in_cache: bool,
+    /// A durable write of a segment is done when its bytes are in the cache.
+    pub segment_writes_stay_in_cache: bool,
+    /// Writes and flushes of checkpoints are done when the bytes are in the cache.
+    pub checkpoints_stay_in_cache: bool,
+    /// No operation of a running shard flushes names.
+    pub names_unflushed: bool,
+    /// Recovery's flush of everything is reported and not done.
     pub unflushed_recovery: bool,
+    /// Recovery's reads of a journal end where it is rotten.
+    pub rot_ends_reads: bool,
     /// Once in so many a write moves half its bytes and is reported as whole; 0 is never.
     pub half_writes_one_in: u64,
 }
@@ -70,6 +76,8 @@ pub struct Disk {
     faults: Faults,
     leaks: Leaks,
     random: Random,
+    /// Where bits were flipped.
+    rotten: Vec<(FileName, u64)>,
     /// Rules of the effects that the shard broke.
     violations: Vec<Violation>,
 }
@@ -89,6 +97,7 @@ impl Disk {
             faults: Faults::default(),
             leaks: Leaks::default(),
             random: Random::new(seed),
+            rotten: Vec::new(),
             violations: Vec::new(),
         }
     }
@@ -210,6 +219,7 @@ impl Disk {
             return false;
         };
         Arc::make_mut(inode).rot(at, bit);
+        self.rotten.push((file, at));
         true
     }
 
@@ -262,8 +272,10 @@ impl Disk {
         self.forget_unreachable();
     }
 
-    fn flush_everything(&mut self, moment: u64) {
-        self.names.flush(None, moment);
+    fn flush_everything(&mut self, moment: u64, names: bool) {
+        if names {
+            self.names.flush(None, moment);
+        }
         for inode in self.inodes.values_mut().filter(|inode| inode.is_dirty()) {
             Arc::make_mut(inode).flush(moment);
         }

@@ -3,8 +3,13 @@
 
 pub mod disk;
 pub mod finding;
+pub mod images;
 pub mod oracle;
+pub mod plan;
+pub mod plants;
 pub mod random;
 pub mod request;
+pub mod runner;
 pub mod trace;
 pub mod workload;
+pub mod world;

@@ -107,7 +107,7 @@ pub enum Violation {
     NotWholeBlocks(FileName, u64),
     /// A write goes beyond the file's space (S4).
     BeyondSpace(FileName, u64),
-    /// A durable write went into space that was only reserved (B4, J1).
+    /// A journal write went into space that was only reserved (J1).
     DurableIntoReserved(FileName, u64),
 }
 
@@ -170,7 +170,7 @@ impl Disk {
             Op::Read { at, len, .. } => self.do_read(flight.inode, at, len),
             Op::Sync { file } => self.do_sync(file, flight.inode, flight.moment),
             Op::SyncAll => {
-                self.flush_everything(flight.moment);
+                self.flush_everything(flight.moment, !self.leaks.names_unflushed);
                 Ok(Done::NOTHING)
             }
             Op::Create { file, bytes, written } => self.do_create(file, bytes, written),
@@ -184,7 +184,7 @@ impl Disk {
                 Ok(Done::NOTHING)
             }
             Op::SyncDir { dir } => {
-                if !self.leaks.folders_unflushed {
+                if !self.leaks.names_unflushed {
                     self.names.flush(Some(dir), flight.moment);
                 }
                 Ok(Done::NOTHING)
@@ -240,7 +240,13 @@ impl Disk {
         let fails = self.random.one_in(self.faults.write_error_one_in(file));
         let halves = self.random.one_in(self.leaks.half_writes_one_in);
         let seed = self.random.next();
-        let durable = durable && !self.leaks.durable_writes_stay_in_cache;
+        let stays = match file {
+            FileName::Journal { .. } => self.leaks.journal_writes_stay_in_cache,
+            FileName::Segment { .. } => self.leaks.segment_writes_stay_in_cache,
+            FileName::Checkpoint { .. } => self.leaks.checkpoints_stay_in_cache,
+            _ => false,
+        };
+        let durable = durable && !stays;
         let moment = self.tick();
         let cached = Reach::Cache { id: super::PendingId(moment), moment };
         let Some(inode) = self.inodes.get_mut(&id).map(Arc::make_mut) else {
@@ -283,8 +289,10 @@ impl Disk {
             inode.give_up(moment);
             return Err(StorageErrorKind::Device);
         }
-        inode.flush(moment);
-        self.flush_device(moment);
+        if !(self.leaks.checkpoints_stay_in_cache && matches!(file, FileName::Checkpoint { .. })) {
+            inode.flush(moment);
+            self.flush_device(moment);
+        }
         Ok(Done::NOTHING)
     }
 
@@ -371,7 +379,7 @@ impl Disk {
         if at + len > target.length() {
             self.violations.push(Violation::BeyondSpace(file, at));
         }
-        if durable && !target.is_written(at, len) {
+        if durable && matches!(file, FileName::Journal { .. }) && !target.is_written(at, len) {
             self.violations.push(Violation::DurableIntoReserved(file, at));
         }
         let overlaps = self.in_flight.values().any(|other| match &other.op {

@@ -59,7 +59,14 @@ impl Storage for Disk {
             return Err(failure("read", &file, StorageErrorKind::Device));
         }
         match self.inode_of(file).and_then(|inode| self.inodes.get(&inode)) {
-            Some(inode) => Ok(inode.read(at, into)),
+            Some(inode) => {
+                let count = inode.read(at, into);
+                let rot = self.rotten.iter().filter(|(rotten, _)| *rotten == file).map(|(_, at)| *at).min();
+                if let Some(rot) = rot.filter(|_| self.leaks.rot_ends_reads) {
+                    into[rot.saturating_sub(at).min(count as u64) as usize..count].fill(0);
+                }
+                Ok(count)
+            }
             None => Err(failure("read", &file, StorageErrorKind::NotFound)),
         }
     }
@@ -115,16 +122,14 @@ impl Storage for Disk {
 
     fn flush_dir(&mut self, dir: DirName) -> Result<(), StorageError> {
         self.call("flush", &dir)?;
-        if !self.leaks.folders_unflushed {
-            self.names.flush(Some(dir), self.count);
-        }
+        self.names.flush(Some(dir), self.count);
         Ok(())
     }
 
     fn flush_all(&mut self) -> Result<(), StorageError> {
         self.call("flush", &DirName::Root)?;
         if !self.leaks.unflushed_recovery {
-            self.flush_everything(self.count);
+            self.flush_everything(self.count, true);
         }
         Ok(())
     }

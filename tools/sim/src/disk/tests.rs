@@ -138,8 +138,13 @@ fn space_is_counted_and_reserved_space_reads_as_zeros() {
     let extend = disk.submit(Op::Extend { file: FREE, to: 12288 });
     assert_eq!(disk.finish(extend), Err(cutwater_model::storage::StorageErrorKind::Full));
     assert_eq!(first_byte(&mut disk, FREE, 0), Some(0));
-    disk.submit(Op::Write { file: FREE, at: 0, bytes: vec![1; 4096], durable: true });
-    assert_eq!(disk.take_violations(), [Violation::DurableIntoReserved(FREE, 0)]);
+    let reserved = FileName::Journal { shard: ShardId(0), number: 7 };
+    disk.set_capacity(1 << 20);
+    let create = disk.submit(Op::Create { file: reserved, bytes: 4096, written: false });
+    disk.finish(create).unwrap();
+    disk.submit(Op::Write { file: reserved, at: 0, bytes: vec![1; 4096], durable: true });
+    assert_eq!(disk.take_violations(), [Violation::DurableIntoReserved(reserved, 0)]);
+    disk.remove(reserved).unwrap();
     disk.remove(FREE).unwrap();
     disk.kill();
     disk.flush_all().unwrap();

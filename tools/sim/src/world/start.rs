@@ -1,0 +1,112 @@
+//! The start of a life: locks, flush, metadata, recovery of every shard, and starts that die on the way.
+
+use cutwater_broker::{Config, Effects, Shard};
+use cutwater_metadata::{Controller, Identity};
+use cutwater_model::limits::BLOCK_BYTES;
+use cutwater_model::storage::Storage;
+use cutwater_model::{Incarnation, ShardId, Slab};
+
+use super::control::Control;
+use super::{Event, Seat, World};
+use crate::disk::Faults;
+use crate::finding::{Checked, Finding};
+use crate::plan::Life;
+
+/// Payload memory, used again by the shards of the next life: a shard's slab lives as long as the process.
+#[derive(Debug, Default)]
+pub struct Slabs(Vec<&'static mut [u8]>);
+
+impl Slabs {
+    /// Memory of that length, zeroed and aligned.
+    fn take(&mut self, bytes: usize) -> Slab {
+        if let Some(index) = self.0.iter().position(|slab| slab.len() == bytes) {
+            let slab = self.0.swap_remove(index);
+            slab.fill(0);
+            return Slab::new(slab);
+        }
+        let whole: &'static mut [u8] = vec![0; bytes + BLOCK_BYTES].leak();
+        let begins = (whole.as_ptr() as usize).next_multiple_of(BLOCK_BYTES) - whole.as_ptr() as usize;
+        let (_, rest) = whole.split_at_mut(begins);
+        let (slab, _) = rest.split_at_mut(bytes);
+        Slab::new(slab)
+    }
+
+    /// Takes the memory of a shard that is no more.
+    pub(super) fn give_back(&mut self, shard: Shard) {
+        self.0.push(shard.into_slab().into_bytes());
+    }
+}
+
+impl World {
+    /// Starts the node, after some starts that die on the way; `false` where it refuses, as it has to.
+    pub(super) fn start(&mut self, life: &Life) -> Checked<bool> {
+        for _ in 0..life.broken_starts {
+            let calls = self.random.between(1, 80);
+            self.disk.set_calls_left(Some(calls));
+            let lived = self.start_once(life)?;
+            self.disk.set_calls_left(None);
+            self.oracle.on_crash(self.now_us);
+            if self.random.percent(50) {
+                self.disk.kill();
+                self.bury();
+            } else {
+                self.cut_power();
+            }
+            self.say(crate::trace::WORLD, || format!("a start was broken off, lived: {lived}"));
+        }
+        self.disk.set_calls_left(None);
+        self.start_once(life)
+    }
+
+    /// Starts the node once; `false` where it refuses or dies.
+    pub(super) fn start_once(&mut self, life: &Life) -> Checked<bool> {
+        self.disk.set_faults(Faults::default());
+        let incarnation = Incarnation(self.random.wide());
+        let fresh = Identity { cluster: self.random.wide(), node: 1 };
+        match self.open(life.shards, incarnation, fresh) {
+            Ok(()) => Ok(true),
+            Err(why) if self.disk.is_dead() => {
+                self.say(crate::trace::WORLD, || format!("died while starting: {why}"));
+                self.bury();
+                Ok(false)
+            }
+            Err(why) if self.oracle.rotten => {
+                self.say(crate::trace::WORLD, || format!("refuses to start: {why}"));
+                self.bury();
+                Ok(false)
+            }
+            Err(why) => Err(Finding::new("a start succeeds", why)),
+        }
+    }
+
+    fn open(&mut self, shards: u16, incarnation: Incarnation, fresh: Identity) -> Result<(), String> {
+        self.disk.flush_all().map_err(|error| error.to_string())?;
+        let (controller, _report) =
+            Controller::open(&mut self.disk, None, fresh, shards).map_err(|error| error.to_string())?;
+        for index in 0..shards {
+            let shard = ShardId(index);
+            let config = Config { shard, shards, ..self.plan.config };
+            let slab = self.slabs.take(self.plan.memory_bytes);
+            let image = controller.image().clone();
+            let now = self.now();
+            let (started, report) =
+                cutwater_broker::start(&mut self.disk, config, slab, image, incarnation, now)
+                    .map_err(|error| error.to_string())?;
+            self.note(index, "started", [report.groups, report.entries, report.partitions as u64]);
+            self.say(index, || format!("started: {report:?}"));
+            self.seats.push(Seat {
+                shard: started,
+                effects: Effects::new(shards),
+                will_continue: true,
+                tick_us: None,
+                stopped: false,
+                connections: Vec::new(),
+                arrives_us: vec![0; usize::from(shards)],
+                image_us: self.now_us,
+            });
+            self.agenda.plan(self.now_us, Event::Continue { shard });
+        }
+        self.control = Some(Control::new(controller));
+        Ok(())
+    }
+}
