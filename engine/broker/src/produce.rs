@@ -268,8 +268,8 @@ impl Shard {
     #[inline]
     fn journal_batch(&mut self, slot: Slot, bytes: &[u8], appended: &Appended, now: Now) {
         let Some(owned) = self.partitions.get_mut(slot) else { return };
-        let mut front = [0; batch::LENGTH_END + 4];
-        front.copy_from_slice(&bytes[..batch::LENGTH_END + 4]);
+        let mut front = [0; batch::STAMPED_BYTES];
+        front.copy_from_slice(&bytes[..batch::STAMPED_BYTES]);
         batch::stamp(&mut front, appended.base_offset, owned.log.epoch());
         let head = EntryHead {
             kind: EntryKind::Data,

@@ -36,6 +36,8 @@ use crate::{
 pub const LENGTH_END: usize = 12;
 const EPOCH_AT: usize = 12;
 const CRC_AT: usize = 17;
+/// The bytes at a batch's front within which everything lies that [`stamp`] writes.
+pub const STAMPED_BYTES: usize = EPOCH_AT + 4;
 /// Where the bytes begin that the CRC covers.
 pub const CRC_FROM: usize = 21;
 const ATTRIBUTES_AT: usize = 21;
@@ -265,10 +267,10 @@ impl<'a> Batch<'a> {
 
 /// Writes what the node decides into a verified batch. Both fields lie outside the CRC.
 ///
-/// Bytes too short for a header are left alone.
+/// The first [`STAMPED_BYTES`] of the batch are enough; fewer are left alone.
 #[inline]
 pub fn stamp(bytes: &mut [u8], base_offset: Offset, leader_epoch: LeaderEpoch) {
-    if let Some(head) = bytes.first_chunk_mut::<BATCH_HEADER_BYTES>() {
+    if let Some(head) = bytes.first_chunk_mut::<STAMPED_BYTES>() {
         head[0..8].copy_from_slice(&base_offset.0.to_be_bytes());
         head[EPOCH_AT..16].copy_from_slice(&leader_epoch.0.to_be_bytes());
     }

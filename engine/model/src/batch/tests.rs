@@ -304,3 +304,14 @@ fn mutated_batches_never_panic_and_only_true_ones_pass() {
         }
     }
 }
+
+#[test]
+fn a_stamp_needs_no_more_than_the_front_of_the_batch() {
+    let mut front = [7; STAMPED_BYTES];
+    stamp(&mut front, Offset(5), LeaderEpoch(9));
+    assert_eq!((&front[..8], &front[12..]), (&5_i64.to_be_bytes()[..], &9_i32.to_be_bytes()[..]));
+    assert_eq!(front[8..12], [7; 4]);
+    let mut short = [7; STAMPED_BYTES - 1];
+    stamp(&mut short, Offset(5), LeaderEpoch(9));
+    assert_eq!(short, [7; STAMPED_BYTES - 1]);
+}
