@@ -170,7 +170,7 @@ impl Controller {
     /// Makes a record durable in both copies, one after the other, and shows the image with it (M1).
     pub(crate) fn commit(&mut self, storage: &mut dyn Storage, record: &Record) -> Result<(), ApplyError> {
         let mut image = Image::clone(&self.image);
-        let version = image.version() + 1;
+        let version = image.version().saturating_add(1);
         image.apply(record, version).ok_or(ApplyError::NodeFull)?;
         let mut payload = Vec::new();
         record.encode(&mut payload);
@@ -212,7 +212,7 @@ impl Controller {
         storage: &mut dyn Storage,
         order: [usize; 2],
     ) -> Result<(), StorageError> {
-        let head = CopyHead { generation: self.head.generation + 1, ..self.head };
+        let head = CopyHead { generation: self.head.generation.saturating_add(1), ..self.head };
         let mut bytes = copy::begin(&head, &self.image);
         let used = bytes.len();
         bytes.resize(used.next_multiple_of(BLOCK_BYTES), 0);

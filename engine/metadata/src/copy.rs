@@ -186,7 +186,7 @@ fn parse(file: &[u8]) -> Result<GoodCopy, CopyFault> {
     let mut end = BLOCK_BYTES + bytes;
     while let Some((sequence, payload, bytes)) = head.frame_at(file, end) {
         let record = Record::decode(payload).ok_or(misfit(end))?;
-        if sequence != image.version() + 1 || image.apply(&record, sequence).is_none() {
+        if Some(sequence) != image.version().checked_add(1) || image.apply(&record, sequence).is_none() {
             return Err(misfit(end));
         }
         end += bytes;

@@ -110,7 +110,7 @@ impl CheckpointHead {
         if !whole(body_bytes)
             || !whole(journal_file_bytes)
             || !whole(place.at)
-            || place.at > journal_file_bytes
+            || place.at >= journal_file_bytes
         {
             return Err(CopyFault::Head);
         }

@@ -310,3 +310,18 @@ fn names_of_journal_files_are_exact() {
         assert_eq!(journal_number(other), None, "{other}");
     }
 }
+
+#[test]
+fn a_header_of_the_largest_numbers_is_read_without_overflow() {
+    let mut block = vec![0; BLOCK];
+    let place = Place { file: u32::MAX - 1, at: u64::MAX };
+    let life = Life { number: u32::MAX, ..Life::default() };
+    let largest = Sequence(u64::MAX);
+    let header = GroupHeader { place, life, sequence: largest, durable: largest, ..GroupHeader::default() };
+    seal_empty(&mut block, header);
+    assert_eq!(GroupHeader::decode(&block).unwrap().next_place().at, u64::MAX);
+    let mut rig = journal(1, 3000);
+    let end = rig.journal.next_place();
+    rig.disk.bytes(name(0))[end.place.at as usize..][..BLOCK].copy_from_slice(&block);
+    assert_eq!(replay(&mut rig.disk).unwrap().1.scanned.end, end);
+}
