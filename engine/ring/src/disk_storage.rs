@@ -4,7 +4,7 @@
 //! not in memory. Transient errors and short counts are tried again, bounded; an error of a flush never is (E1).
 
 use core::time::Duration;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use cutwater_model::limits::BLOCK_BYTES;
 use cutwater_model::storage::{DirEntry, Storage, StorageError, StorageErrorKind};
@@ -239,7 +239,7 @@ fn read_at(opened: &OwnedFd, at: u64, into: &mut [u8]) -> Result<usize, Errno> {
 }
 
 /// Writes all of `bytes`.
-pub(crate) fn write_at(opened: &OwnedFd, at: u64, bytes: &[u8]) -> Result<(), Errno> {
+pub(crate) fn write_at(opened: impl AsFd, at: u64, bytes: &[u8]) -> Result<(), Errno> {
     let mut done = 0;
     let mut retries = 0;
     while done < bytes.len() {
@@ -247,7 +247,7 @@ pub(crate) fn write_at(opened: &OwnedFd, at: u64, bytes: &[u8]) -> Result<(), Er
         // SAFETY: `rest` is readable for the length told.
         let put = unsafe {
             libc::pwrite(
-                opened.as_raw_fd(),
+                opened.as_fd().as_raw_fd(),
                 rest.as_ptr().cast(),
                 rest.len(),
                 (at + done as u64) as libc::off_t,

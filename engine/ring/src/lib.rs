@@ -18,6 +18,7 @@ mod error;
 mod file_ops;
 pub mod file_thread;
 mod in_flight;
+pub mod probes;
 pub mod receive_buffers;
 pub mod ring;
 mod setup;
