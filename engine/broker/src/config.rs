@@ -37,6 +37,8 @@ pub struct Config {
     pub cold_reads_in_flight_max: usize,
     /// Files kept for the next use.
     pub pool_files_max: usize,
+    /// Whether a journal with a hole in its middle is served all the same: an operator's explicit word (R3).
+    pub accepts_loss: bool,
     /// Part of the payload memory above which written pages are given up, in percent.
     pub memory_high_percent: u32,
 }
@@ -65,6 +67,7 @@ impl Config {
             syncs_in_flight_max: 8,
             cold_reads_in_flight_max: 16,
             pool_files_max: 16,
+            accepts_loss: false,
             memory_high_percent: 80,
         }
     }

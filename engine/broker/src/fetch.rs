@@ -45,7 +45,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let Subscribe { subscription, credit_bytes, parts } = subscribe;
-        let taken = self.connections.get_mut(ticket.connection).map_or(true, |connection| {
+        let taken = self.connections.get_mut(ticket.connection).is_none_or(|connection| {
             connection.subscriptions.len() >= limits::SUBSCRIPTIONS_PER_CONNECTION_MAX
                 || connection.subscriptions.iter().any(|(id, _)| *id == subscription)
         });
@@ -299,7 +299,7 @@ impl Shard {
             return;
         }
         if let Some(gather) = reader.gather.take() {
-            self.drop_gather(gather);
+            self.drop_gather(*gather);
         }
         self.drop_reader(&reader, effects);
     }

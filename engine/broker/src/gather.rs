@@ -398,7 +398,7 @@ impl Shard {
     }
 
     /// Gives up what a reader has collected; reads under way must have ended.
-    pub(crate) fn drop_gather(&mut self, gather: Box<Gather>) {
+    pub(crate) fn drop_gather(&mut self, gather: Gather) {
         for held in gather.held {
             self.release_held(held);
         }

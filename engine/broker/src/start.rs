@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use cutwater_journal::checkpoint::{self, CheckpointBody, CheckpointError, CheckpointHead};
+use cutwater_journal::group::GroupFault;
 use cutwater_journal::scan::{ScanError, Scanned, scan};
 use cutwater_journal::{Journal, JournalFull, ReplayPlace};
 use cutwater_log::Pages;
@@ -58,6 +59,22 @@ pub enum StartError {
         shard: ShardId,
         /// Which.
         partition: PartitionId,
+    },
+    /// Acknowledged groups in the middle of the journal can't be read, and whose they were can't be told (R3).
+    #[error(
+        "{file} is damaged at byte {at}: {fault}; groups behind it show that it was whole once. Nothing was changed. \
+         Restore the file from a backup or a replica, or start once with accept_loss = true: partitions whose entries \
+         are missing then end before the hole or take no appends"
+    )]
+    Damaged {
+        /// Whose.
+        shard: ShardId,
+        /// Which file.
+        file: FileName,
+        /// Where in it.
+        at: u64,
+        /// What is there.
+        fault: GroupFault,
     },
     /// A partition is in the journal of a shard that doesn't own it: the number of shards has changed.
     #[error("shard {}: partition {partition} belongs to another shard now; redistribute the partitions", shard.0)]
@@ -193,14 +210,17 @@ pub(crate) fn bring_back(
         }
     };
     let scanned = replay(storage, recovering, &head, shard)?;
-    for gap in &scanned.gaps {
-        recovering.notes.push(alloc::format!(
-            "shard {}: the journal is damaged at group {}: {}; it goes on at group {}",
-            shard.0,
-            gap.from.sequence().0,
-            gap.fault,
-            gap.next.0
-        ));
+    if let Some(gap) = scanned.gaps.first() {
+        let damage = StartError::Damaged {
+            shard,
+            file: FileName::Journal { shard, number: gap.from.place.file },
+            at: gap.from.place.at,
+            fault: gap.fault,
+        };
+        if !config.accepts_loss {
+            return Err(damage);
+        }
+        recovering.notes.push(alloc::format!("accepted as told: {damage}"));
     }
     Ok((head, scanned))
 }
