@@ -11,7 +11,10 @@ use crate::workspace::Workspace;
 const LINES_MAX: usize = 600;
 
 /// Files that are longer and why. A row whose file has become short fails, so the list only shrinks by itself.
-const LONG_FILES: [(&str, &str); 0] = [];
+const LONG_FILES: [(&str, &str); 1] = [(
+    "engine/log/src/test_rig.rs",
+    "the owner of a partition as tests need it, with every plan that can be carried out",
+)];
 
 /// The one crate that may hold unsafe code.
 const UNSAFE_ROOM: &str = "engine/ring";
