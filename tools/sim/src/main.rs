@@ -47,6 +47,9 @@ struct Options {
     /// Ends after so many failures.
     #[arg(long, default_value_t = 1)]
     failures: usize,
+    /// Gives the node so many shards in every life, whatever the seed says.
+    #[arg(long)]
+    shards: Option<u16>,
     /// Plants a bug, by its name.
     #[arg(long)]
     plant: Option<String>,
@@ -74,7 +77,7 @@ fn main() -> Result<ExitCode> {
         summary.failed.is_empty()
     } else {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let manner = Manner { plant, ..Manner::default() };
+        let manner = Manner { plant, shards: options.shards, ..Manner::default() };
         let count = (!options.forever).then_some(options.seeds);
         let threads = options.threads.unwrap_or(cores);
         let summary = runner::run_many(options.from, count, manner, threads, options.failures);
@@ -86,7 +89,8 @@ fn main() -> Result<ExitCode> {
 
 fn replay(seed: u64, options: &Options, plant: Option<Plant>) -> Result<bool> {
     runner::name_seed(seed);
-    let manner = Manner { prints: options.verbose, keeps: options.save.is_some(), plant };
+    let manner =
+        Manner { prints: options.verbose, keeps: options.save.is_some(), plant, shards: options.shards };
     let (outcome, trace, _) = runner::run_once(seed, manner, Slabs::default());
     println!("seed {seed}: {} events, trace {:016x}, {:?}", trace.count(), outcome.digest, outcome.tally);
     if let Some(path) = &options.save {

@@ -1,5 +1,6 @@
 //! Runs seeds: one after the other, on all cores, each twice, and says what came of them.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -23,6 +24,13 @@ pub struct Outcome {
     pub digest: u64,
 }
 
+impl Outcome {
+    fn of_panic(seed: u64) -> Self {
+        let finding = Some(Finding::new("nothing panics", "see above"));
+        Self { seed, finding, tally: Tally::default(), digest: 0 }
+    }
+}
+
 /// How to run a seed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Manner {
@@ -32,6 +40,8 @@ pub struct Manner {
     pub keeps: bool,
     /// A bug to plant.
     pub plant: Option<Plant>,
+    /// So many shards in every life, whatever the seed says.
+    pub shards: Option<u16>,
 }
 
 /// Runs one seed once; the trace comes with it.
@@ -40,6 +50,9 @@ pub fn run_once(seed: u64, manner: Manner, slabs: Slabs) -> (Outcome, Trace, Sla
     let mut plan = Plan::new(seed);
     if let Some(plant) = manner.plant {
         plant.shape(&mut plan);
+    }
+    for life in &mut plan.lives {
+        life.shards = manner.shards.unwrap_or(life.shards);
     }
     let mut world = World::new(plan, Trace::new(manner.prints, manner.keeps), slabs);
     if let Some(plant) = manner.plant {
@@ -99,8 +112,15 @@ pub fn run_many(
                         return;
                     }
                     name_seed(seed);
-                    let (outcome, back) = run_twice(seed, manner, slabs);
-                    slabs = back;
+                    let lent = core::mem::take(&mut slabs);
+                    let ran = std::panic::catch_unwind(AssertUnwindSafe(|| run_twice(seed, manner, lent)));
+                    let outcome = match ran {
+                        Ok((outcome, back)) => {
+                            slabs = back;
+                            outcome
+                        }
+                        Err(_) => Outcome::of_panic(seed),
+                    };
                     let Ok(mut summary) = summary.lock() else { return };
                     summary.add(outcome);
                     if summary.failed.len() >= failures_max {

@@ -24,7 +24,6 @@ use crate::finding::{Checked, Finding};
 use crate::oracle::Oracle;
 use crate::plan::Plan;
 use crate::random::Random;
-use crate::request::Sent;
 use crate::trace::{Trace, WORLD};
 use clock::Agenda;
 use control::Control;
@@ -58,7 +57,7 @@ enum Event {
         memory: u64,
     },
     /// A request arrives.
-    Request { peer: usize, life: u32, correlation: u32, sent: Sent },
+    Arrival { peer: usize, life: u32 },
     /// A client wants to do something.
     Wake { peer: usize, life: u32 },
     /// A client connects.
@@ -122,6 +121,8 @@ pub struct World {
     trace: Trace,
     slabs: Slabs,
     winding_down: bool,
+    /// The node was told to stop: nobody connects any more.
+    is_stopping: bool,
     sample: Vec<u8>,
     /// Planted: a deleted topic's id is given to the next one.
     reuses_topic_ids: bool,
@@ -156,6 +157,7 @@ impl World {
             trace,
             slabs,
             winding_down: false,
+            is_stopping: false,
             sample: Vec::new(),
             reuses_topic_ids: false,
             reusable_id: None,

@@ -214,7 +214,7 @@ impl World {
         if let Some(peer) = self.peer_of(shard, connection) {
             self.peers[peer].paused = pauses;
             if !pauses {
-                self.deliver_held(peer);
+                self.resume(peer);
             }
         }
     }

@@ -55,9 +55,7 @@ impl World {
             Event::Answered { shard, ticket, response, pin, memory } => {
                 self.on_answered(shard, ticket, *response, pin, memory)
             }
-            Event::Request { peer, life, correlation, sent } => {
-                self.on_request(peer, life, correlation, sent)
-            }
+            Event::Arrival { peer, life } => self.on_arrival(peer, life),
             Event::Wake { peer, life } => self.wake(peer, life),
             Event::Connect { peer } => self.connect(peer),
             Event::Clients => {

@@ -67,6 +67,7 @@ impl World {
         self.disk.set_faults(life.faults);
         self.disk.set_capacity(life.capacity_bytes.max(self.disk.used_bytes()));
         self.winding_down = false;
+        self.is_stopping = false;
         self.agenda.plan(self.now_us, Event::Clients);
         self.agenda.plan(self.now_us + life.lasts_us / 2, Event::Space);
         let end_us = self.now_us + life.lasts_us;
@@ -160,6 +161,7 @@ impl World {
     fn stop(&mut self) -> Checked {
         self.disk.set_faults(Faults::default());
         self.disk.set_capacity(ROOMY_BYTES);
+        self.is_stopping = true;
         for peer in 0..self.peers.len() {
             self.lose_peer(peer)?;
         }

@@ -23,7 +23,8 @@ pub(super) struct Peer {
     /// What waits for an answer, and since when.
     pub(super) waiting: BTreeMap<u32, (u64, &'static str)>,
     pub(super) paused: bool,
-    held: VecDeque<(u32, Sent)>,
+    /// What is on its way, in order, each with the moment of its arrival.
+    queue: VecDeque<(u64, u32, Sent)>,
     arrives_us: u64,
     leaves_us: u64,
 }
@@ -40,7 +41,7 @@ impl World {
             correlation: 0,
             waiting: BTreeMap::new(),
             paused: false,
-            held: VecDeque::new(),
+            queue: VecDeque::new(),
             arrives_us: 0,
             leaves_us: 0,
         });
@@ -49,7 +50,10 @@ impl World {
 
     /// A client connects to some shard.
     pub(super) fn connect(&mut self, peer: usize) -> Checked {
-        if self.seats.is_empty() || self.peers.get(peer).is_none_or(|peer| peer.connection.is_some()) {
+        if self.is_stopping
+            || self.seats.is_empty()
+            || self.peers.get(peer).is_none_or(|peer| peer.connection.is_some())
+        {
             return Ok(());
         }
         let shard = ShardId(self.random.below(self.seats.len() as u64) as u16);
@@ -123,18 +127,24 @@ impl World {
             }
             other => format!("client {peer} asks {correlation}: {other:?}"),
         });
-        self.agenda.plan(at_us, Event::Request { peer, life, correlation, sent });
+        self.peers[peer].queue.push_back((at_us, correlation, sent));
+        self.agenda.plan(at_us, Event::Arrival { peer, life });
     }
 
-    /// A request arrives, unless its connection is gone or held back.
-    pub(super) fn on_request(&mut self, peer: usize, life: u32, correlation: u32, sent: Sent) -> Checked {
-        let Some(seat) = self.peers.get_mut(peer) else { return Ok(()) };
-        let Some((shard, connection)) = seat.connection.filter(|_| seat.life == life) else { return Ok(()) };
-        if seat.paused || !seat.held.is_empty() {
-            seat.held.push_back((correlation, sent));
-            return Ok(());
+    /// Requests arrive in their order, unless their connection is gone or held back.
+    pub(super) fn on_arrival(&mut self, peer: usize, life: u32) -> Checked {
+        loop {
+            let Some(seat) = self.peers.get_mut(peer) else { return Ok(()) };
+            let Some((shard, connection)) = seat.connection.filter(|_| seat.life == life) else {
+                return Ok(());
+            };
+            let is_due = |(at_us, _, _): &(u64, u32, Sent)| *at_us <= self.now_us;
+            if seat.paused || !seat.queue.front().is_some_and(is_due) {
+                return Ok(());
+            }
+            let Some((_, correlation, sent)) = seat.queue.pop_front() else { return Ok(()) };
+            self.hand_request(shard, connection, correlation, &sent)?;
         }
-        self.hand_request(shard, connection, correlation, &sent)
     }
 
     fn hand_request(
@@ -149,14 +159,10 @@ impl World {
         self.hand(shard, Input::Request { ticket, request: sent.request() })
     }
 
-    /// What was held back goes on its way again.
-    pub(super) fn deliver_held(&mut self, peer: usize) {
-        let seat = &mut self.peers[peer];
-        let life = seat.life;
-        for (correlation, sent) in core::mem::take(&mut seat.held) {
-            seat.arrives_us = seat.arrives_us.max(self.now_us + 1);
-            self.agenda.plan(seat.arrives_us, Event::Request { peer, life, correlation, sent });
-        }
+    /// What was held back may arrive.
+    pub(super) fn resume(&mut self, peer: usize) {
+        let life = self.peers[peer].life;
+        self.agenda.plan(self.now_us + 1, Event::Arrival { peer, life });
     }
 
     /// A client does what it planned.
@@ -224,7 +230,7 @@ impl World {
         }
         seat.life += 1;
         seat.waiting.clear();
-        seat.held.clear();
+        seat.queue.clear();
         seat.paused = false;
     }
 

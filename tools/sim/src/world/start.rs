@@ -105,6 +105,9 @@ impl World {
                 image_us: self.now_us,
             });
             self.agenda.plan(self.now_us, Event::Continue { shard });
+            // Partitions that were made and left no trace on the disk yet begin empty.
+            let image = controller.image().clone();
+            self.agenda.plan(self.now_us, Event::Metadata { shard, image });
         }
         self.control = Some(Control::new(controller));
         Ok(())
