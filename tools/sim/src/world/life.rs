@@ -98,6 +98,7 @@ impl World {
         if is_done(self) {
             return Ok(());
         }
+        self.say_shards();
         let stuck: Vec<String> = self
             .peers
             .iter()
@@ -144,6 +145,13 @@ impl World {
         }
     }
 
+    /// Everything the shards hold, for whoever looks for what is stuck.
+    fn say_shards(&self) {
+        for (index, seat) in self.seats.iter().enumerate() {
+            self.say(index as u16, || format!("{:#?}", seat.shard));
+        }
+    }
+
     /// Starts on an image and reads everything.
     ///
     /// # Errors
@@ -172,6 +180,7 @@ impl World {
         let stopped = |world: &Self| world.seats.iter().all(|seat| seat.stopped);
         while !stopped(self) && self.now_us < end_us && self.step()? {}
         if !stopped(self) {
+            self.say_shards();
             let seen = format!("{} operations under way", self.disk.in_flight());
             return Err(Finding::new("a node that is told to stop stops", seen));
         }
