@@ -229,6 +229,9 @@ impl Shard {
 
     /// Puts partitions into one piece and writes it; the next turn goes on. At the end the head follows.
     fn fill_piece(&mut self, effects: &mut Effects) {
+        if !matches!(self.checkpoints.phase, Phase::Writing(_)) {
+            return;
+        }
         let Phase::Writing(mut writing) = core::mem::replace(&mut self.checkpoints.phase, Phase::Idle) else {
             return;
         };
@@ -370,6 +373,9 @@ impl Shard {
 
     /// One copy is durable.
     fn on_checkpointed(&mut self, effects: &mut Effects) {
+        if !matches!(self.checkpoints.phase, Phase::Writing(_)) {
+            return;
+        }
         let Phase::Writing(writing) = core::mem::replace(&mut self.checkpoints.phase, Phase::Idle) else {
             return;
         };

@@ -55,7 +55,7 @@ impl Shard {
             return;
         }
         self.answer(ticket, Response::Subscribed(subscription), None, effects);
-        let kind = Kind::Subscription { ticket, id: subscription, credit_bytes: u64::from(credit_bytes) };
+        let kind = Kind::Subscription { ticket, id: subscription, credit_bytes: i64::from(credit_bytes) };
         let id = self.add_reader(kind, parts, effects);
         if let Some(connection) = self.connections.get_mut(ticket.connection) {
             connection.readers.push(id);
@@ -77,7 +77,7 @@ impl Shard {
         let Some(id) = self.subscription(ticket, subscription) else { return };
         let Some(reader) = self.readers.get_mut(id) else { return };
         if let Kind::Subscription { credit_bytes, .. } = &mut reader.kind {
-            *credit_bytes = credit_bytes.saturating_add(u64::from(bytes)).min(u64::from(u32::MAX));
+            *credit_bytes = credit_bytes.saturating_add(i64::from(bytes)).min(i64::from(u32::MAX));
         }
         self.consider(id, now, effects);
     }
@@ -192,7 +192,7 @@ impl Shard {
         let mut bytes_max = match reader.kind {
             Kind::Fetch { bytes_min, bytes_max, .. } if ready_bytes >= bytes_min || is_urgent => bytes_max,
             Kind::Subscription { credit_bytes, .. } if ready_bytes > 0 && (credit_bytes > 0 || is_urgent) => {
-                u32::try_from(credit_bytes).unwrap_or(u32::MAX)
+                u32::try_from(credit_bytes.max(0)).unwrap_or(u32::MAX)
             }
             Kind::Shard { from, watch } => {
                 let message = Message::Ready { watch, bytes: ready_bytes, urgent: is_urgent };

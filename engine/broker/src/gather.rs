@@ -357,7 +357,8 @@ impl Shard {
             }
             Kind::Subscription { ticket, id, ref mut credit_bytes } => {
                 parts.retain(|part| part.error.is_some() || !part.is_empty());
-                *credit_bytes = credit_bytes.saturating_sub(bytes);
+                // A batch larger than the credit leaves a debt, which the next credit pays first.
+                *credit_bytes = credit_bytes.saturating_sub_unsigned(bytes);
                 if !parts.is_empty() {
                     let pin = self.pin(ticket, bytes, gather.held);
                     let fetched = Fetched { parts };

@@ -28,7 +28,7 @@ pub(crate) enum Kind {
     /// One answer, then it ends.
     Fetch { ticket: Ticket, deadline_us: u64, bytes_min: u64, bytes_max: u32 },
     /// Pushes as long as there is credit.
-    Subscription { ticket: Ticket, id: SubscriptionId, credit_bytes: u64 },
+    Subscription { ticket: Ticket, id: SubscriptionId, credit_bytes: i64 },
     /// A reader of another shard.
     Shard { from: ShardId, watch: u64 },
 }
