@@ -200,3 +200,66 @@ fn the_file_thread_does_every_job_and_short_ones_overtake_slow_ones() {
     assert_eq!(done[3].result.as_ref().unwrap_err().kind, StorageErrorKind::NotFound);
     assert!(!held.path_of(segment(0)).exists());
 }
+
+#[test]
+fn the_space_of_a_removed_file_goes_though_somebody_holds_it_open() {
+    let folder = TestFolder::new();
+    let held = DataFolder::open(&folder, Duration::ZERO).unwrap();
+    let files = FileThread::start(held.clone()).unwrap();
+    DiskStorage::new(held.clone()).unwrap().create(segment(0), 9 << 20).unwrap();
+    let opened = held.open_file(segment(0)).unwrap();
+    let bell = Arc::new(Doorbell::new().unwrap());
+    let client = files.client(bell.clone());
+    client.submit(Token(1), FileJob::Remove { file: segment(0) });
+    let mut lengths = vec![9 << 20];
+    for _ in 0..20_000 {
+        let length = crate::disk_storage::length_of(&opened).unwrap();
+        if lengths.last() != Some(&length) {
+            lengths.push(length);
+        }
+        if length == 0 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(lengths.last(), Some(&0), "{lengths:?}");
+    assert!(!held.path_of(segment(0)).exists());
+}
+
+#[test]
+fn a_full_disk_is_told_and_gets_back_the_space_of_what_was_begun() {
+    let folder = TestFolder::new();
+    let path = std::ffi::CString::new(folder.to_str().unwrap()).unwrap();
+    let mounted = std::thread::spawn(move || {
+        // SAFETY: no memory is passed; the thread leaves the others' mounts, and its own go with it.
+        if unsafe { libc::unshare(libc::CLONE_NEWNS | libc::CLONE_FS) } != 0 {
+            return None;
+        }
+        let (kind, options) = (c"tmpfs".as_ptr(), c"size=4m".as_ptr().cast());
+        // SAFETY: all strings are C strings that outlive the calls.
+        let mounted = unsafe {
+            let private = libc::MS_PRIVATE | libc::MS_REC;
+            libc::mount(core::ptr::null(), c"/".as_ptr(), core::ptr::null(), private, core::ptr::null()) == 0
+                && libc::mount(kind, path.as_ptr(), kind, 0, options) == 0
+        };
+        if !mounted {
+            return None;
+        }
+        let folder = std::path::Path::new(std::ffi::OsStr::new(path.to_str().unwrap()));
+        let held = DataFolder::open(folder, Duration::ZERO).unwrap();
+        let mut disk = DiskStorage::new(held).unwrap();
+        if disk.create(JOURNAL, 4096).is_err() {
+            return None;
+        }
+        let refused = disk.create(segment(0), 8 << 20).unwrap_err();
+        assert_eq!(refused.kind, StorageErrorKind::Full, "{refused}");
+        assert_eq!(disk.length(segment(0)), Ok(None));
+        disk.create(segment(0), 2 << 20).expect("the space is back");
+        assert_eq!(disk.extend(segment(0), 8 << 20).unwrap_err().kind, StorageErrorKind::Full);
+        assert_eq!(disk.length(segment(0)), Ok(Some(2 << 20)), "what was there stays");
+        Some(())
+    });
+    if mounted.join().unwrap().is_none() {
+        eprintln!("SKIPPED: a small file system in memory with O_DIRECT can't be mounted here");
+    }
+}

@@ -79,7 +79,7 @@ pub struct RingAddress(pub(crate) Arc<OwnedFd>);
 
 /// One io_uring. Stays on the thread that made it.
 pub struct Ring {
-    ring: IoUring,
+    pub(crate) ring: IoUring,
     features: RingFeatures,
     pub(crate) in_flight: InFlight,
     buffers: Option<ReceiveBuffers>,

@@ -286,3 +286,10 @@ fn names_are_made_changed_and_removed() {
     assert_eq!(completions(&mut ring, 1)[0].result, Ok(0));
     assert!(!folder.join("sub").exists());
 }
+
+#[test]
+fn workers_can_be_placed_and_bounded() {
+    let ring = ring();
+    ring.place_workers(&[crate::cores::cores()[0]], 4).unwrap();
+    ring.place_workers(&[], 2).unwrap();
+}

@@ -7,6 +7,7 @@ use io_uring::IoUring;
 use crate::completion::Errno;
 use crate::error::{RingError, SetupStep};
 use crate::receive_buffers::{GROUP, ReceiveBuffers};
+use crate::ring::Ring;
 
 /// How large a ring is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,4 +96,27 @@ pub(crate) fn register_buffers(
     unsafe { ring.submitter().register_buf_ring_with_flags(address, count, GROUP, 0) }
         .map_err(|error| RingError::Setup { step: SetupStep::RegisterBuffers, errno: Errno::of(&error) })?;
     Ok(Some(buffers))
+}
+
+impl Ring {
+    /// Bounds the kernel's workers for this ring, which flush files and do what would block, and keeps them on the
+    /// given cores, away from those of the pumps. No cores: wherever the kernel likes.
+    ///
+    /// # Errors
+    /// When the kernel refuses; then they are as before.
+    pub fn place_workers(&self, cores: &[usize], workers_max: u32) -> Result<(), Errno> {
+        let submitter = self.ring.submitter();
+        if !cores.is_empty() {
+            // SAFETY: a cpu_set_t is plain data for which all zeros is valid: the empty set.
+            let mut set: libc::cpu_set_t = unsafe { core::mem::zeroed() };
+            for &core in cores.iter().filter(|&&core| core < libc::CPU_SETSIZE as usize) {
+                // SAFETY: the number is below the size of the set.
+                unsafe { libc::CPU_SET(core, &mut set) };
+            }
+            submitter.register_iowq_aff(&set).map_err(|error| Errno::of(&error))?;
+        }
+        // One bound for work on files, one for work that may wait for ever, as on sockets.
+        let mut max = [workers_max, workers_max];
+        submitter.register_iowq_max_workers(&mut max).map_err(|error| Errno::of(&error))
+    }
 }
