@@ -4,6 +4,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod bench;
 mod consume;
 mod lines;
 mod produce;
@@ -36,6 +37,8 @@ enum Command {
     Produce(produce::Arguments),
     /// Read records and write them to stdout.
     Consume(consume::Arguments),
+    /// Drive a node with load and measure it.
+    Bench(cutwater_load::BenchArguments),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +62,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         Command::Topic(command) => topic::run(remote, command),
         Command::Produce(arguments) => produce::run(remote, arguments),
         Command::Consume(arguments) => consume::run(remote, arguments),
+        Command::Bench(arguments) => bench::run(remote, arguments),
     }
 }
 
