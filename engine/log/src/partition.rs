@@ -388,6 +388,10 @@ impl Partition {
         let mut segment = Segment::new(identity, origin, space, self.segment_bytes);
         segment.last_arrival = last_arrival;
         segment.opening = opening;
+        if self.segments.is_empty() {
+            // Most of ten thousand partitions never have a second one.
+            self.segments.reserve_exact(1);
+        }
         self.segments.push_back(segment);
     }
 

@@ -195,6 +195,10 @@ impl Partition {
         let mut end = start;
         if let Some((offset, position)) = segment.index.floor((furthest - segment.origin) as u32) {
             end = end.max(LogEnd { offset, position: segment.origin + u64::from(position) });
+            // Half of what was asked for is enough to spare the walk over the rest.
+            if end.position - start.position > u64::from(bytes_max / 2) {
+                return end;
+            }
         }
         while let Some(next) = self.step(slab, end)
             && (next.position <= furthest || end == start)

@@ -167,10 +167,14 @@ impl Partition {
         if self.bulk.is_writing() || self.writeback.in_flight.len() >= WRITES_IN_FLIGHT_MAX {
             return None;
         }
-        let target_end = block_floor(self.take_target()?.end.position);
+        let target = self.take_target().unwrap_or(self.covered());
+        let target_end = self.whole_blocks_end(target.end.position);
         let from = self.writeback.planned;
+        if from >= target_end {
+            return None;
+        }
         let segment = self.segments.iter().rev().find(|segment| segment.has(from))?;
-        if from >= target_end || segment.opening != Opening::Done {
+        if segment.opening != Opening::Done {
             return None;
         }
         let segment_end = if segment.is_sealed { block_ceil(segment.end_position()) } else { u64::MAX };
@@ -184,6 +188,13 @@ impl Partition {
         let pin = self.tail.pin(from, to);
         self.writeback.push(to);
         Some(WritePlan { file, at, memory, base, part: Part::Data { end: to, pin } })
+    }
+
+    /// The end of the whole blocks below `end`. The last block of a sealed segment is whole: zeros follow its batches.
+    /// It must not wait for the next segment's first batch, which may be a bulk batch that waits for it.
+    fn whole_blocks_end(&self, end: u64) -> u64 {
+        let mut sealed = self.segments.iter().rev().filter(|segment| segment.is_sealed).take(2);
+        if sealed.any(|segment| segment.end_position() == end) { block_ceil(end) } else { block_floor(end) }
     }
 
     /// The target under way, or a new one where there is something new.
