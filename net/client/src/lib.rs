@@ -17,6 +17,8 @@ mod links;
 mod pending;
 pub mod producer;
 mod session;
+#[cfg(test)]
+mod test_peer;
 mod transport;
 mod wire;
 

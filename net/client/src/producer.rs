@@ -4,18 +4,18 @@
 //! as a [`Delivery`]. Memory is bounded by the buffer's size; after warm-up nothing is allocated per record.
 
 mod config;
-mod core;
 mod lane;
+mod machine;
 mod report;
 
-use ::core::time::Duration;
+use core::time::Duration;
 
 use cutwater_model::record::RecordHeader;
 use cutwater_model::{PartitionIndex, TimestampMs};
 use cutwater_ring::Wait;
 
 pub use self::config::ProducerConfig;
-use self::core::Core;
+use self::machine::Machine;
 pub use self::report::{Delivery, DeliveryError, SendError};
 use crate::config::ClientConfig;
 use crate::error::{ClientError, LinkFault};
@@ -47,7 +47,7 @@ pub struct OutRecord<'a> {
 #[derive(Debug)]
 pub struct Producer<W: Wire = Transport> {
     wire: W,
-    core: Core,
+    machine: Machine,
     timeout: Duration,
 }
 
@@ -64,7 +64,7 @@ impl Producer {
 impl<W: Wire> Producer<W> {
     /// A producer over any wire, whose waiting calls wait so long.
     pub fn over(wire: W, timeout: Duration, config: ProducerConfig) -> Self {
-        Self { wire, core: Core::new(config), timeout }
+        Self { wire, machine: Machine::new(config), timeout }
     }
 
     /// Finds a topic, waiting for the node's answer.
@@ -73,16 +73,16 @@ impl<W: Wire> Producer<W> {
     /// When there is none, or the node doesn't answer.
     pub fn topic(&mut self, name: &str) -> Result<TopicHandle, ClientError> {
         let deadline_us = self.wire.now().mono_us + self.timeout.as_micros() as u64;
-        let handle = self.core.register(name);
+        let handle = self.machine.register(name);
         loop {
-            if let Some(exists) = self.core.exists(handle) {
+            if let Some(exists) = self.machine.exists(handle) {
                 let peer = self.wire.link_error(LinkFault::Closed).peer;
                 let unknown = || ClientError::UnknownTopic { peer, name: name.to_owned() };
                 return if exists { Ok(handle) } else { Err(unknown()) };
             }
             let now_us = self.wire.now().mono_us;
             if now_us >= deadline_us {
-                return Err(self.core.why_not(&self.wire, "a description of topics", self.timeout));
+                return Err(self.machine.why_not(&self.wire, "a description of topics", self.timeout));
             }
             self.poll(Wait::AtMost(Duration::from_micros(deadline_us - now_us)))?;
         }
@@ -91,7 +91,7 @@ impl<W: Wire> Producer<W> {
     /// How many partitions a topic has, as far as known.
     #[must_use]
     pub fn partitions(&self, topic: TopicHandle) -> u32 {
-        self.core.partitions(topic)
+        self.machine.partitions(topic)
     }
 
     /// Takes a record. It is sent by a later [`Producer::poll`].
@@ -100,7 +100,7 @@ impl<W: Wire> Producer<W> {
     /// When the buffer is full, or the record can't be sent at all; it was not taken then.
     #[inline]
     pub fn send(&mut self, topic: TopicHandle, record: &OutRecord<'_>) -> Result<(), SendError> {
-        self.core.send(topic, record, self.wire.now())
+        self.machine.send(topic, record, self.wire.now())
     }
 
     /// Sends what is due, takes answers, waits as told but no longer than something is due. Returns how many delivery
@@ -110,28 +110,28 @@ impl<W: Wire> Producer<W> {
     /// When this machine can't go on. What happens to connections is dealt with.
     pub fn poll(&mut self, wait: Wait) -> Result<usize, ClientError> {
         let now = self.wire.now();
-        let due_us = self.core.drive(&mut self.wire, now.mono_us)?;
-        let wait = if self.core.reports() > 0 { Wait::Never } else { until(wait, due_us, now.mono_us) };
-        let core = &mut self.core;
-        self.wire.turn(wait, |link, event| core.on_event(link, event, now.mono_us))?;
-        Ok(self.core.reports())
+        let due_us = self.machine.drive(&mut self.wire, now.mono_us)?;
+        let wait = if self.machine.reports() > 0 { Wait::Never } else { until(wait, due_us, now.mono_us) };
+        let machine = &mut self.machine;
+        self.wire.turn(wait, |link, event| machine.on_event(link, event, now.mono_us))?;
+        Ok(self.machine.reports())
     }
 
     /// The next report of what became of a record; in order within a partition.
     pub fn next_delivery(&mut self) -> Option<Delivery> {
-        self.core.next_delivery()
+        self.machine.next_delivery()
     }
 
     /// How many bytes are held, sent and unsent.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
-        self.core.buffered_bytes()
+        self.machine.buffered_bytes()
     }
 
     /// Why there is no connection, where that is so.
     #[must_use]
     pub fn last_fault(&self) -> Option<LinkFault> {
-        self.core.last_fault()
+        self.machine.last_fault()
     }
 
     /// Seals all batches and waits until everything was acknowledged or failed; false when time ran out first.
@@ -141,16 +141,16 @@ impl<W: Wire> Producer<W> {
     /// When this machine can't go on.
     pub fn flush(&mut self, timeout: Duration) -> Result<bool, ClientError> {
         let deadline_us = self.wire.now().mono_us.saturating_add(timeout.as_micros() as u64);
-        self.core.seal_all(self.wire.now().mono_us);
-        while self.core.buffered_bytes() > 0 {
+        self.machine.seal_all(self.wire.now().mono_us);
+        while self.machine.buffered_bytes() > 0 {
             let now = self.wire.now();
             if now.mono_us >= deadline_us {
                 return Ok(false);
             }
-            let due_us = self.core.drive(&mut self.wire, now.mono_us)?;
+            let due_us = self.machine.drive(&mut self.wire, now.mono_us)?;
             let wait = until(Wait::Forever, due_us.min(deadline_us), now.mono_us);
-            let core = &mut self.core;
-            self.wire.turn(wait, |link, event| core.on_event(link, event, now.mono_us))?;
+            let machine = &mut self.machine;
+            self.wire.turn(wait, |link, event| machine.on_event(link, event, now.mono_us))?;
         }
         // Records sent with acks 0 count as done once they are queued; this hands them to the kernel.
         self.wire.turn(Wait::Never, |_, _| {})?;
@@ -163,9 +163,9 @@ impl<W: Wire> Producer<W> {
     /// When this machine can't go on.
     pub fn close(mut self, timeout: Duration) -> Result<Vec<Delivery>, ClientError> {
         self.flush(timeout)?;
-        self.core.close(&mut self.wire);
+        self.machine.close(&mut self.wire);
         self.wire.turn(Wait::Never, |_, _| {})?;
-        Ok(::core::iter::from_fn(|| self.core.next_delivery()).collect())
+        Ok(core::iter::from_fn(|| self.machine.next_delivery()).collect())
     }
 }
 
@@ -182,3 +182,6 @@ pub(crate) fn until(wait: Wait, due_us: u64, now_us: u64) -> Wait {
         Wait::Forever => Wait::AtMost(left),
     }
 }
+
+#[cfg(test)]
+mod tests;

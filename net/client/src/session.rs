@@ -240,3 +240,6 @@ impl Session {
         Ok(preface::SERVER_BYTES)
     }
 }
+
+#[cfg(test)]
+mod tests;

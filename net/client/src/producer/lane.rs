@@ -79,6 +79,8 @@ pub(crate) struct Lane {
     next_sequence: i32,
     /// Unsent numbers are to begin here once the lane has drained, because a batch before was refused for good.
     renumber_from: Option<i32>,
+    /// Whether the node has appended a batch under this identity.
+    is_known: bool,
     /// The node does not go on with this lane's numbers: once it has drained it needs another identity.
     is_disowned: bool,
 }
@@ -111,6 +113,7 @@ impl Lane {
             identity: None,
             next_sequence: 0,
             renumber_from: None,
+            is_known: false,
             is_disowned: false,
         }
     }
@@ -137,21 +140,24 @@ impl Lane {
         self.identity = Some(identity);
         self.next_sequence = 0;
         self.renumber_from = None;
+        self.is_known = false;
         self.is_disowned = false;
     }
 
-    /// The next batch to send, numbered where the lane has an identity, with its serial.
-    pub(crate) fn next_to_send(&mut self, in_flight_max: usize, now_us: u64) -> Option<(u32, &mut Batch)> {
-        if self.is_draining && (self.in_flight > 0 || now_us < self.retry_at_us) {
-            return None;
-        }
-        if self.is_draining {
+    /// Whether the lane may go on sending: not while it drains, or waits after a refusal.
+    pub(crate) fn may_send(&mut self, now_us: u64) -> bool {
+        if self.is_draining && self.in_flight == 0 && now_us >= self.retry_at_us {
             self.is_draining = false;
             self.renumber_waiting();
-            if self.identity.is_none() && self.is_disowned {
-                return None;
-            }
         }
+        !self.is_draining
+    }
+
+    /// The next batch to send, numbered where the lane has an identity, with its serial.
+    pub(crate) fn next_to_send(&mut self, in_flight_max: usize) -> Option<(u32, &mut Batch)> {
+        // The node takes any number from a producer that it does not know yet. So the first batch goes alone: one
+        // that overtook it, because it was refused for now, would be taken for the first.
+        let in_flight_max = if self.identity.is_some() && !self.is_known { 1 } else { in_flight_max };
         if self.in_flight >= in_flight_max {
             return None;
         }
@@ -188,6 +194,7 @@ impl Lane {
         let failure = match answer {
             Ok(offset) => {
                 self.backoff.reset();
+                self.is_known = true;
                 self.settle(position, Ok(Some(offset)));
                 self.go_on_after(sequence, records);
                 return Hint::default();
@@ -199,6 +206,7 @@ impl Lane {
         let is_echo = kind == Some(ErrorKind::OutOfOrderSequenceNumber)
             && (self.is_draining || self.has_unsettled_before(position));
         if kind == Some(ErrorKind::DuplicateSequenceNumber) {
+            self.is_known = true;
             self.settle(position, Ok(None));
         } else if failure.is_retriable || is_echo {
             self.set_waiting(position);

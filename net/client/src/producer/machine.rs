@@ -48,7 +48,7 @@ struct Question {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Core {
+pub(super) struct Machine {
     config: ProducerConfig,
     links: Links,
     topics: Vec<Topic>,
@@ -72,7 +72,7 @@ pub(super) struct Core {
     next_check_us: u64,
 }
 
-impl Core {
+impl Machine {
     pub(super) fn new(mut config: ProducerConfig) -> Self {
         if config.is_idempotent {
             config.in_flight_max = config.in_flight_max.min(PRODUCER_WINDOW_BATCHES);
@@ -363,6 +363,13 @@ impl Core {
     fn send_lane(&mut self, wire: &mut impl Wire, number: u32, now_us: u64) {
         let config = self.config;
         let Some(lane) = self.lanes.get_mut(number as usize) else { return };
+        if !lane.may_send(now_us) {
+            let waits = lane.in_flight == 0;
+            if waits && !self.delayed.contains(&number) {
+                self.delayed.push(number);
+            }
+            return;
+        }
         if config.is_idempotent && lane.wants_identity() {
             match self.identity {
                 Some(identity) if lane.in_flight == 0 => lane.identify(identity),
@@ -376,17 +383,13 @@ impl Core {
         let (partition, acks) = (lane.partition, config.acks);
         let is_answered = acks != RequiredAcks::None;
         let mut is_full = false;
-        while let Some((serial, batch)) = lane.next_to_send(config.in_flight_max, now_us) {
+        while let Some((serial, batch)) = lane.next_to_send(config.in_flight_max) {
             let token = u64::from(number) << 32 | u64::from(serial);
             if !session.produce(token, &Produce { partition, acks, batch: &batch.bytes }) {
                 is_full = true;
                 break;
             }
             lane.on_sent(serial, now_us, is_answered);
-        }
-        let waits = lane.is_draining && lane.in_flight == 0 && lane.retry_at_us > now_us;
-        if waits && !self.delayed.contains(&number) {
-            self.delayed.push(number);
         }
         if is_full {
             self.list(number);

@@ -71,7 +71,7 @@ struct Reading {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Core {
+pub(super) struct Machine {
     config: ConsumerConfig,
     links: Links,
     readings: Vec<Reading>,
@@ -81,7 +81,7 @@ pub(super) struct Core {
     errors: VecDeque<ReadError>,
 }
 
-impl Core {
+impl Machine {
     pub(super) fn new(config: ConsumerConfig) -> Self {
         Self {
             config,
