@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use cutwater_journal::scan::GroupInfo;
 use cutwater_journal::{Entry, EntryKind};
-use cutwater_log::{Pages, Partition, ReplayEntry, Replayed};
+use cutwater_log::{Pages, Partition, ReplayEntry, Replayed, SpacePlan};
 use cutwater_metadata::Image;
 use cutwater_model::hash::BuildFixedHasher;
 use cutwater_model::limits::BLOCK_BYTES;
@@ -75,9 +75,7 @@ impl<'a> Recovering<'a> {
         let mut quarantine = None;
         if let Some((base, file)) = log.active_segment() {
             match storage.length(file)? {
-                Some(bytes) => {
-                    log.grown(base, u32::try_from(bytes).unwrap_or(u32::MAX) & !(BLOCK_BYTES as u32 - 1))
-                }
+                Some(bytes) => log.grown(base, whole_blocks(bytes)),
                 None => quarantine = Some(alloc::format!("{file} is missing; restore it and start again")),
             }
         }
@@ -214,6 +212,10 @@ impl<'a> Recovering<'a> {
     }
 }
 
+fn whole_blocks(bytes: u64) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX) & !(BLOCK_BYTES as u32 - 1)
+}
+
 /// Carries out everything a partition wants of its files, without the flushes.
 pub(crate) fn drain(
     storage: &mut dyn Storage,
@@ -224,11 +226,14 @@ pub(crate) fn drain(
     loop {
         let mut is_done = true;
         while let Some(plan) = log.next_opening(slab, pages) {
-            // The file may be there, from before the crash, under the pool's name or under its own; a new one serves
-            // as well, and the old name is replaced.
-            if storage.length(plan.to)?.is_none_or(|bytes| bytes < u64::from(plan.bytes)) {
-                storage.create(plan.to, u64::from(plan.bytes))?;
-                storage.flush_dir(plan.to.dir())?;
+            // The file may be there, from before the crash, under the pool's name or under its own. Under its own it may
+            // hold bulk data and is kept; one that is too short for what is replayed holds none, and is made anew.
+            match storage.length(plan.to)?.filter(|bytes| *bytes >= u64::from(plan.bytes)) {
+                Some(bytes) => log.grown(plan.base, whole_blocks(bytes)),
+                None => {
+                    storage.create(plan.to, u64::from(plan.bytes))?;
+                    storage.flush_dir(plan.to.dir())?;
+                }
             }
             storage.write(plan.to, 0, slab.get(plan.header))?;
             storage.flush(plan.to)?;
@@ -239,6 +244,17 @@ pub(crate) fn drain(
             storage.create(plan.file, u64::from(plan.bytes))?;
             storage.flush_dir(plan.file.dir())?;
             log.index_created(plan.base);
+            is_done = false;
+        }
+        // What was accepted had its space, but a file that was made anew above has only what was known then.
+        while let Some(plan) = log.needs_space() {
+            let SpacePlan::Extend { file, base, to, .. } = plan else {
+                // The next segment's space is the running shard's to make.
+                log.space_refused();
+                break;
+            };
+            storage.extend(file, u64::from(to))?;
+            log.grown(base, to);
             is_done = false;
         }
         while let Some(plan) = log.next_write(slab, pages, WRITE_BYTES_MAX) {

@@ -41,7 +41,8 @@ pub enum SpacePlan {
 /// A segment's file to be brought into use: write the header block at 0, flush, rename, flush both folders (S5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenPlan {
-    /// The spare's name. `None` on replay: take the file of the final name where it is there, else make it.
+    /// The spare's name. `None` on replay: take the file of the final name where it is there, and tell its length by
+    /// [`Partition::grown`]; else make it.
     pub from: Option<FileName>,
     /// The segment's name.
     pub to: FileName,
@@ -210,11 +211,8 @@ impl Partition {
         let header = pages.allocate_reserved(BLOCK)?;
         segment.identity.write_header(slab.get_mut(header));
         segment.opening = Opening::UnderWay;
-        let bytes = if from.is_some() {
-            segment.space
-        } else {
-            segment.end.next_multiple_of(BLOCK) + FOOTER_BYTES.max(SEGMENT_GROWTH_BYTES_LEAST)
-        };
+        // On replay no more than the data needs: a file that is there may hold bulk data and must not be made anew.
+        let bytes = segment.space.max(segment.end.next_multiple_of(BLOCK) + FOOTER_BYTES);
         Some(OpenPlan { from, to: segment.file(), bytes, base: segment.base(), header })
     }
 

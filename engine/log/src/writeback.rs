@@ -138,6 +138,10 @@ impl Partition {
     /// Frees the oldest memory until at most `keep_bytes` are held: what the files have, flushed, and nobody uses. With
     /// 0 an idle partition keeps one block. Says how many bytes it freed.
     pub fn evict(&mut self, slab: &mut Slab, pages: &mut Pages, keep_bytes: u32) -> u32 {
+        if self.bulk.is_busy() {
+            // The plan names the remainder's memory until its entry is journaled.
+            return 0;
+        }
         let flushed = self.writeback.flushed.covered.end;
         self.tail.evict(slab, pages, flushed, keep_bytes)
     }
