@@ -2,6 +2,8 @@
 //!
 //! Each bench measures one step of the hot path alone. They explain a figure that moved; the gate decides whether it may.
 
+pub mod rig;
+
 use cutwater_model::TimestampMs;
 use cutwater_model::builder::{AppendError, BatchBuilder, Sequence};
 use cutwater_model::limits::BATCH_BYTES_MAX;
