@@ -1,6 +1,7 @@
 //! What the micro benches share: batches of the shapes that the figures name.
 //!
 //! Each bench measures one step of the hot path alone. They explain a figure that moved; the gate decides whether it may.
+#![cfg_attr(test, allow(clippy::expect_used))]
 
 pub mod rig;
 

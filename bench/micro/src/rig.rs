@@ -238,3 +238,19 @@ impl Storage for MemoryDisk {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{SHAPES, batch};
+
+    #[test]
+    fn large_batches_go_on_through_new_segments() {
+        let batch = batch(SHAPES[2]).expect("the shape fits");
+        let mut rig = ShardRig::new(2).expect("the shard starts");
+        let segment_bytes = TopicConfig::default().segment_bytes as usize;
+        for _ in 0..segment_bytes / batch.len() + 2 {
+            rig.produce(&batch, 2);
+        }
+    }
+}

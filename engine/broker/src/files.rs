@@ -291,14 +291,14 @@ impl Shard {
                 self.files.is_flushing = false;
                 let mut flushed = core::mem::take(&mut self.files.flushing);
                 for step in flushed.drain(..) {
-                    self.on_name_flushed(step);
+                    self.on_name_flushed(step, effects);
                 }
                 self.files.flushing = flushed;
             }
         }
     }
 
-    fn on_name_flushed(&mut self, step: Step) {
+    fn on_name_flushed(&mut self, step: Step, effects: &mut Effects) {
         match step {
             Step::Spare { slot, file, bytes } => {
                 self.files.is_full = false;
@@ -311,6 +311,8 @@ impl Shard {
                 }
                 self.files.wants_space(slot);
                 self.settle.hurry(slot);
+                // A bulk batch may have waited for nothing but this segment.
+                self.plan_bulk(slot, effects);
             }
             Step::Index { slot, plan } => {
                 self.end_step(slot);
