@@ -16,6 +16,9 @@ use crate::pins::{Held, Pinned};
 use crate::readers::{Home, Kind, Reader, ReaderId, nothing_of};
 use crate::shard::{Purpose, Shard};
 
+/// A reader for which memory was short looks again after so long, microseconds.
+const HUNGRY_RETRY_US: u64 = 1000;
+
 /// What was collected so far.
 #[derive(Debug, Default)]
 pub(crate) struct Gather {
@@ -352,21 +355,35 @@ impl Shard {
                 for held in gather.held {
                     self.release_held(held);
                 }
+                let is_empty = bytes == 0 && parts.iter().all(|part| part.error.is_none());
                 self.send(from, &Message::Collected { watch, parts }, effects);
-                self.look_again(reader, now, effects);
+                self.look_again_after(reader, is_empty, now, effects);
             }
             Kind::Subscription { ticket, id, ref mut credit_bytes } => {
                 parts.retain(|part| part.error.is_some() || !part.is_empty());
                 // A batch larger than the credit leaves a debt, which the next credit pays first.
                 *credit_bytes = credit_bytes.saturating_sub_unsigned(bytes);
-                if !parts.is_empty() {
+                let is_empty = parts.is_empty();
+                if !is_empty {
                     let pin = self.pin(ticket, bytes, gather.held);
                     let fetched = Fetched { parts };
                     let response = Box::new(Response::Pushed { subscription: id, fetched });
                     effects.push(Effect::Reply { ticket, response, pin });
                 }
-                self.look_again(reader, now, effects);
+                self.look_again_after(reader, is_empty, now, effects);
             }
+        }
+    }
+
+    /// A reader goes on after an answer. Where there was nothing to answer although something is ready, memory was
+    /// short: it looks again a little later.
+    fn look_again_after(&mut self, reader: Box<Reader>, was_empty: bool, now: Now, effects: &mut Effects) {
+        if was_empty {
+            effects.wake_at(now.mono_us + HUNGRY_RETRY_US);
+            self.readers.hungry.push(reader.id);
+            self.readers.put_back(reader);
+        } else {
+            self.look_again(reader, now, effects);
         }
     }
 
