@@ -115,10 +115,20 @@ pub const CONSUMER_PARTITION_BYTES_DEFAULT: u32 = MIB;
 pub const TURN_BYTES_MAX: u32 = 256 * KIB;
 /// Inputs of one turn.
 pub const TURN_INPUTS_MAX: u32 = 128;
+/// Inputs of one connection before others have their turn.
+pub const VISIT_INPUTS_MAX: u32 = 32;
+/// Receive buffers that one connection may hold filled; then the ring stops receiving from it.
+pub const RECEIVED_BUFFERS_MAX: usize = 4;
+/// Bytes that frames of one shard which are not whole yet may take together.
+pub const ASSEMBLY_BYTES_MAX: usize = 256 * MIB as usize;
+/// Descriptors of files that one shard keeps open.
+pub const DESCRIPTORS_PER_SHARD_MAX: usize = 4096;
 
 // Between cores.
 /// The ring of bytes from one shard to another.
 pub const SHARD_RING_BYTES: u32 = 4 * MIB;
+/// Bytes that may wait for room in it before the sender takes no more input.
+pub const SHARD_BACKLOG_BYTES_MAX: u32 = 16 * MIB;
 /// Shards of one node.
 pub const SHARDS_MAX: u16 = 64;
 

@@ -1,0 +1,189 @@
+//! A frame that came in pieces. Its memory follows the bytes that came, never the length that was promised (B4).
+
+use std::collections::VecDeque;
+
+/// From this size on a buffer is kept for the next large frame instead of being freed.
+const LARGE_BYTES: usize = 64 * 1024;
+
+/// The beginning of a frame that is not whole yet.
+#[derive(Debug, Default)]
+pub(crate) struct Assembly {
+    bytes: Vec<u8>,
+    needed: usize,
+}
+
+impl Assembly {
+    /// Whether no frame has begun.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// What came so far.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether a frame has begun and as much of it has come as was asked for.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.bytes.is_empty() && self.bytes.len() >= self.needed
+    }
+
+    /// Says how many bytes are needed in all before another look is worth it.
+    pub(crate) fn need(&mut self, bytes: usize) {
+        self.needed = bytes.max(self.bytes.len() + 1);
+    }
+
+    /// Takes what is missing from the front of `from` and returns how many bytes that was.
+    pub(crate) fn take(&mut self, from: &[u8], pool: &mut AssemblyPool) -> usize {
+        let missing = self.needed.saturating_sub(self.bytes.len()).min(from.len());
+        let len = self.bytes.len() + missing;
+        if len > self.bytes.capacity() {
+            self.grow(len, pool);
+        }
+        self.bytes.extend_from_slice(&from[..missing]);
+        missing
+    }
+
+    /// Takes bytes that were received elsewhere; how many are needed is found out by a look.
+    pub(crate) fn put(&mut self, bytes: &[u8], pool: &mut AssemblyPool) {
+        let before = self.bytes.capacity();
+        self.bytes.extend_from_slice(bytes);
+        pool.held += self.bytes.capacity() - before;
+    }
+
+    /// Makes room for `len` bytes, at most four times what has come. A used buffer that is large enough costs
+    /// nothing new; otherwise large steps keep the copying of a large frame to a third of its length.
+    fn grow(&mut self, len: usize, pool: &mut AssemblyPool) {
+        let old = self.bytes.capacity();
+        let mut larger = match pool.take(self.needed) {
+            Some(used) => used,
+            None => Vec::with_capacity(self.needed.min(len * 4).max(len)),
+        };
+        larger.extend_from_slice(&self.bytes);
+        pool.held = (pool.held + larger.capacity()).saturating_sub(old);
+        let old = core::mem::replace(&mut self.bytes, larger);
+        pool.keep(old);
+    }
+
+    /// Drops bytes from the front: all of them in nearly every case.
+    pub(crate) fn consume(&mut self, bytes: usize, pool: &mut AssemblyPool) {
+        if bytes >= self.bytes.len() {
+            self.clear(pool);
+        } else {
+            self.bytes.drain(..bytes);
+            self.needed = 0;
+        }
+    }
+
+    /// Forgets the frame. A large buffer goes to whoever needs one next.
+    pub(crate) fn clear(&mut self, pool: &mut AssemblyPool) {
+        self.needed = 0;
+        if self.bytes.capacity() >= LARGE_BYTES {
+            pool.held = pool.held.saturating_sub(self.bytes.capacity());
+            pool.keep(core::mem::take(&mut self.bytes));
+        } else {
+            self.bytes.clear();
+        }
+    }
+
+    /// Gives all memory back: the connection is gone.
+    pub(crate) fn release(&mut self, pool: &mut AssemblyPool) {
+        self.needed = 0;
+        pool.held = pool.held.saturating_sub(self.bytes.capacity());
+        pool.keep(core::mem::take(&mut self.bytes));
+    }
+}
+
+/// Buffers for large frames, used again, and the bytes that all assemblies of the shard hold.
+#[derive(Debug)]
+pub(crate) struct AssemblyPool {
+    spare: VecDeque<Vec<u8>>,
+    spare_bytes: usize,
+    spare_bytes_max: usize,
+    held: usize,
+}
+
+impl AssemblyPool {
+    /// A pool that keeps at most so many bytes for later.
+    pub(crate) fn new(spare_bytes_max: usize) -> Self {
+        Self { spare: VecDeque::new(), spare_bytes: 0, spare_bytes_max, held: 0 }
+    }
+
+    /// Bytes that assemblies hold now.
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+
+    fn take(&mut self, len: usize) -> Option<Vec<u8>> {
+        if len < LARGE_BYTES {
+            return None;
+        }
+        let index = self.spare.iter().rposition(|buffer| buffer.capacity() >= len)?;
+        let buffer = self.spare.remove(index)?;
+        self.spare_bytes -= buffer.capacity();
+        Some(buffer)
+    }
+
+    fn keep(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() < LARGE_BYTES || buffer.capacity() > self.spare_bytes_max {
+            return;
+        }
+        buffer.clear();
+        self.spare_bytes += buffer.capacity();
+        self.spare.push_back(buffer);
+        while self.spare_bytes > self.spare_bytes_max {
+            let Some(oldest) = self.spare.pop_front() else { break };
+            self.spare_bytes -= oldest.capacity();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_follows_what_came_and_not_what_was_promised() {
+        let mut pool = AssemblyPool::new(0);
+        let mut assembly = Assembly::default();
+        assembly.need(8 * 1024 * 1024);
+        assert_eq!(assembly.take(&[1; 12], &mut pool), 12);
+        assert!(pool.held() <= 48, "{}", pool.held());
+        for _ in 0..100 {
+            assembly.take(&[2; 1000], &mut pool);
+            assert!(pool.held() <= 4 * assembly.bytes().len().max(12));
+        }
+        assembly.release(&mut pool);
+        assert_eq!(pool.held(), 0);
+    }
+
+    #[test]
+    fn a_frame_takes_its_own_bytes_and_no_more() {
+        let mut pool = AssemblyPool::new(0);
+        let mut assembly = Assembly::default();
+        assembly.need(4);
+        assert_eq!(assembly.take(b"ab", &mut pool), 2);
+        assert!(!assembly.is_whole());
+        assert_eq!(assembly.take(b"cdef", &mut pool), 2);
+        assert!(assembly.is_whole());
+        assert_eq!(assembly.bytes(), b"abcd");
+        assembly.consume(4, &mut pool);
+        assert!(assembly.is_empty());
+    }
+
+    #[test]
+    fn a_large_buffer_is_used_again() {
+        let mut pool = AssemblyPool::new(1 << 20);
+        let mut assembly = Assembly::default();
+        for _ in 0..3 {
+            assembly.need(300_000);
+            while !assembly.is_whole() {
+                assembly.take(&[7; 65_536], &mut pool);
+            }
+            assembly.consume(300_000, &mut pool);
+        }
+        assert_eq!(pool.held(), 0);
+        assert!(pool.spare_bytes <= 1 << 20 && pool.spare_bytes >= 300_000);
+    }
+}

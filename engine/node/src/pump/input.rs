@@ -1,0 +1,290 @@
+//! Bytes received become requests: a bounded number in each turn, connections in rotation.
+
+use cutwater_api::{CloseReason, Ticket};
+use cutwater_api::{Session, Step};
+use cutwater_broker::{Effects, Input};
+use cutwater_model::{Now, ShardId, limits};
+use cutwater_ring::{Attachment, Completion, Errno};
+
+use super::{Core, Pump, Purpose, Stopping};
+use crate::assembly::AssemblyPool;
+use crate::connection::{Connection, Received};
+
+/// What is left of a turn's share.
+struct Budget {
+    inputs: u32,
+    bytes: usize,
+}
+
+/// Why reading from a connection paused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// Its bytes are used up.
+    Drained,
+    /// Its share is.
+    Spent,
+    /// It belongs elsewhere.
+    Move(ShardId),
+    /// It ends.
+    Close(CloseReason),
+}
+
+/// What one look at the front of some bytes came to.
+enum Look {
+    Next(usize),
+    Incomplete(usize),
+    Move(usize, ShardId),
+    Close(CloseReason),
+}
+
+/// A reader that borrows all of a pump but its connections.
+macro_rules! reader {
+    ($pump:expr, $inputs_left:expr) => {
+        Reader {
+            core: &mut $pump.core,
+            effects: &mut $pump.effects,
+            assemblies: &mut $pump.assemblies,
+            now: $pump.now,
+            inputs_left: $inputs_left,
+        }
+    };
+}
+
+impl<C: Core, S: Session> Pump<C, S> {
+    /// Bytes came, or the receive ended.
+    pub(super) fn on_received(&mut self, slot: u32, completion: Completion) {
+        let Completion { result, more, attachment, .. } = completion;
+        let buffer = match attachment {
+            Attachment::Received(buffer) => Some(buffer),
+            _ => None,
+        };
+        let Some(connection) = self.connections.at(slot) else {
+            return buffer.into_iter().for_each(|buffer| self.ring.recycle(buffer));
+        };
+        if !more {
+            connection.is_receiving = false;
+            connection.is_cancelling = false;
+        }
+        if connection.is_closed {
+            buffer.into_iter().for_each(|buffer| self.ring.recycle(buffer));
+            return self.free_if_idle(slot);
+        }
+        if connection.moving.is_some() && !matches!((result, &buffer), (Ok(0), _)) {
+            let at_us = self.now.mono_us;
+            connection.received.extend(buffer.map(|buffer| Received { buffer, consumed: 0, at_us }));
+            return self.hand_over_if_quiet(slot);
+        }
+        match (result, buffer) {
+            (Ok(0), buffer) => {
+                connection.has_ended = true;
+                buffer.into_iter().for_each(|buffer| self.ring.recycle(buffer));
+                if connection.received.is_empty() {
+                    self.close_after_output(slot, CloseReason::Peer);
+                }
+            }
+            (Ok(_), Some(buffer)) => {
+                let received = Received { buffer, consumed: 0, at_us: self.now.mono_us };
+                connection.received.push_back(received);
+                if connection.may_read() && !connection.is_ready {
+                    connection.is_ready = true;
+                    self.ready.push_back(slot);
+                }
+                let holds_much = connection.received.len() >= limits::RECEIVED_BUFFERS_MAX;
+                if holds_much && connection.is_receiving && !connection.is_cancelling {
+                    connection.is_cancelling = true;
+                    self.ring.cancel(Purpose::Receive.token(slot));
+                }
+                self.receive_if_wanted(slot);
+            }
+            (Err(Errno::NO_BUFFERS), _) => self.starved.push_back(slot),
+            (Err(Errno::CANCELED), _) | (Ok(_), None) => self.receive_if_wanted(slot),
+            (Err(errno), _) if errno.is_transient() => self.receive_if_wanted(slot),
+            (Err(_), _) => self.close(slot, CloseReason::Peer),
+        }
+    }
+
+    /// Receives again where that has ended and nothing speaks against it.
+    pub(super) fn receive_if_wanted(&mut self, slot: u32) {
+        let is_stopping = self.stopping != Stopping::No;
+        let Some(connection) = self.connections.at(slot) else { return };
+        let wanted = connection.may_read()
+            && !connection.is_receiving
+            && !connection.has_ended
+            && !is_stopping
+            && connection.received.len() < limits::RECEIVED_BUFFERS_MAX;
+        if wanted {
+            connection.is_receiving = true;
+            self.ring.receive(Purpose::Receive.token(slot), &connection.socket);
+        }
+    }
+
+    /// Receives again for those that found no buffer, now that some have come back.
+    pub(super) fn rearm_starved(&mut self) {
+        for _ in 0..self.starved.len() {
+            let Some(slot) = self.starved.pop_front() else { break };
+            self.receive_if_wanted(slot);
+        }
+    }
+
+    /// Hands the turn's share of input to the core and returns how many requests that were.
+    pub(super) fn take_input(&mut self) -> u32 {
+        if self.stopping != Stopping::No || self.ports.is_congested() {
+            return 0;
+        }
+        let mut budget = Budget { inputs: limits::TURN_INPUTS_MAX, bytes: limits::TURN_BYTES_MAX as usize };
+        while budget.inputs > 0 && budget.bytes > 0 {
+            let Some(slot) = self.ready.pop_front() else { break };
+            self.visit(slot, &mut budget);
+        }
+        limits::TURN_INPUTS_MAX - budget.inputs
+    }
+
+    /// Reads frames from one connection: alone, as many as the turn allows; among others, a few.
+    fn visit(&mut self, slot: u32, budget: &mut Budget) {
+        let others_wait = !self.ready.is_empty();
+        let Some(connection) = self.connections.at(slot) else { return };
+        connection.is_ready = false;
+        if !connection.may_read() {
+            return;
+        }
+        let share = if others_wait { limits::VISIT_INPUTS_MAX.min(budget.inputs) } else { budget.inputs };
+        let mut left = share;
+        let mut outcome = Outcome::Drained;
+        if connection.received.is_empty() {
+            // What another shard had received already.
+            let mut reader = reader!(self, left);
+            (_, outcome) = reader.read(connection, &[]);
+            left = reader.inputs_left;
+        }
+        while let Some(received) = connection.received.pop_front() {
+            let mut reader = reader!(self, left);
+            let at = received.consumed;
+            let (consumed, seen) = reader.read(connection, &received.buffer[at..]);
+            let inputs = left - reader.inputs_left;
+            left = reader.inputs_left;
+            budget.bytes = budget.bytes.saturating_sub(consumed);
+            self.meters.add_requests(inputs, self.now.mono_us.saturating_sub(received.at_us));
+            outcome = seen;
+            let keeps_rest = matches!(outcome, Outcome::Spent | Outcome::Move(_));
+            if keeps_rest && (at + consumed < received.buffer.len() || connection.assembly.is_whole()) {
+                connection.received.push_front(Received { consumed: at + consumed, ..received });
+            } else {
+                self.ring.recycle(received.buffer);
+            }
+            if outcome != Outcome::Drained || budget.bytes == 0 {
+                break;
+            }
+        }
+        budget.inputs -= share - left;
+        if !connection.output.is_empty() && !connection.is_dirty {
+            connection.is_dirty = true;
+            self.dirty.push(slot);
+        }
+        let is_over = self.assemblies.held() > self.assembly_bytes_max;
+        let is_blocked = connection.sending.is_in_flight
+            && connection.output.len() > limits::SEND_BYTES_PINNED_MAX as usize;
+        connection.is_blocked |= is_blocked;
+        let may_go_on = !connection.received.is_empty() || connection.assembly.is_whole();
+        let has_ended = connection.has_ended;
+        match outcome {
+            Outcome::Drained if is_over && !connection.assembly.is_empty() => {
+                self.close(slot, CloseReason::Crowded);
+            }
+            // What waits is taken up again when its answers have left.
+            Outcome::Drained | Outcome::Spent if is_blocked => {}
+            Outcome::Drained | Outcome::Spent if may_go_on => {
+                connection.is_ready = true;
+                self.ready.push_back(slot);
+            }
+            Outcome::Drained | Outcome::Spent if has_ended => {
+                self.close_after_output(slot, CloseReason::Peer)
+            }
+            Outcome::Drained | Outcome::Spent => self.receive_if_wanted(slot),
+            Outcome::Move(shard) => self.hand_over(slot, shard),
+            Outcome::Close(reason) => self.close_after_output(slot, reason),
+        }
+    }
+}
+
+/// What reading frames needs besides the connection.
+struct Reader<'p, C> {
+    core: &'p mut C,
+    effects: &'p mut Effects,
+    assemblies: &'p mut AssemblyPool,
+    now: Now,
+    inputs_left: u32,
+}
+
+impl<C: Core> Reader<'_, C> {
+    /// Reads whole frames from `bytes`, which follow what is assembled; a rest goes to the assembly.
+    fn read<S: Session>(&mut self, connection: &mut Connection<S>, bytes: &[u8]) -> (usize, Outcome) {
+        let mut at = 0;
+        while at < bytes.len() || connection.assembly.is_whole() {
+            if self.inputs_left == 0 {
+                return (at, Outcome::Spent);
+            }
+            let look = if connection.assembly.is_empty() {
+                let look = self.look_at(connection, &bytes[at..]);
+                if let Look::Next(consumed) = look {
+                    at += consumed;
+                }
+                look
+            } else {
+                at += connection.assembly.take(&bytes[at..], self.assemblies);
+                if !connection.assembly.is_whole() {
+                    break;
+                }
+                self.look_at_assembly(connection)
+            };
+            match look {
+                Look::Next(_) => {
+                    self.inputs_left -= 1;
+                    connection.begun_us = None;
+                }
+                Look::Incomplete(needed) => {
+                    connection.begun_us.get_or_insert(self.now.mono_us);
+                    let rest = &bytes[at..];
+                    let is_first = connection.assembly.is_empty();
+                    connection.assembly.need(if is_first { needed.max(rest.len() + 1) } else { needed });
+                    at += connection.assembly.take(rest, self.assemblies);
+                }
+                Look::Move(consumed, shard) => return (at + consumed, Outcome::Move(shard)),
+                Look::Close(reason) => return (bytes.len(), Outcome::Close(reason)),
+            }
+        }
+        (at, Outcome::Drained)
+    }
+
+    #[inline]
+    fn look_at<S: Session>(&mut self, connection: &mut Connection<S>, bytes: &[u8]) -> Look {
+        let id = connection.id;
+        match connection.session.on_bytes(bytes, &mut connection.output) {
+            Step::Request { consumed, correlation, request } => {
+                let ticket = Ticket { connection: id, correlation };
+                self.core.handle(Input::Request { ticket, request }, self.now, self.effects);
+                Look::Next(consumed)
+            }
+            Step::Done { consumed: 0 } => Look::Close(CloseReason::Malformed),
+            Step::Done { consumed } => Look::Next(consumed),
+            Step::Incomplete { bytes_needed } => Look::Incomplete(bytes_needed),
+            Step::Move { consumed, shard } => Look::Move(consumed, shard),
+            Step::Close(reason) => Look::Close(reason),
+        }
+    }
+
+    /// The same for what is assembled, which is consumed here. A move leaves its rest there.
+    fn look_at_assembly<S: Session>(&mut self, connection: &mut Connection<S>) -> Look {
+        let mut assembly = core::mem::take(&mut connection.assembly);
+        let look = self.look_at(connection, assembly.bytes());
+        match look {
+            Look::Next(consumed) => assembly.consume(consumed, self.assemblies),
+            Look::Move(consumed, _) if consumed > 0 => assembly.consume(consumed, self.assemblies),
+            Look::Incomplete(_) | Look::Move(..) | Look::Close(_) => {}
+        }
+        connection.assembly = assembly;
+        match look {
+            Look::Move(_, shard) => Look::Move(0, shard),
+            look => look,
+        }
+    }
+}
