@@ -9,6 +9,7 @@ mod consume;
 mod lines;
 mod produce;
 mod remote;
+mod serve;
 mod topic;
 
 use std::process::ExitCode;
@@ -30,6 +31,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run a node.
+    Serve(serve::Arguments),
     /// Create, delete, list and describe topics.
     #[command(subcommand)]
     Topic(topic::Command),
@@ -44,7 +47,7 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // A closed pipe behind us means that the reader has seen enough.
             if is_broken_pipe(&error) {
@@ -56,14 +59,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<()> {
+fn run(arguments: &Arguments) -> Result<ExitCode> {
     let remote = &arguments.remote;
     match &arguments.command {
-        Command::Topic(command) => topic::run(remote, command),
-        Command::Produce(arguments) => produce::run(remote, arguments),
-        Command::Consume(arguments) => consume::run(remote, arguments),
-        Command::Bench(arguments) => bench::run(remote, arguments),
+        // A node tells apart why it ended.
+        Command::Serve(arguments) => return Ok(serve::run(arguments)),
+        Command::Topic(command) => topic::run(remote, command)?,
+        Command::Produce(arguments) => produce::run(remote, arguments)?,
+        Command::Consume(arguments) => consume::run(remote, arguments)?,
+        Command::Bench(arguments) => bench::run(remote, arguments)?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

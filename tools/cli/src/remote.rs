@@ -11,7 +11,7 @@ use cutwater_load::values;
 #[derive(Args, Clone)]
 pub(crate) struct Remote {
     /// The native port of the node.
-    #[arg(long, global = true, value_name = "HOST:PORT", default_value = "127.0.0.1:9644")]
+    #[arg(long, global = true, value_name = "HOST:PORT", default_value = "127.0.0.1:7171")]
     pub(crate) server: String,
     /// How long to wait for an answer, a connection or an acknowledgement.
     #[arg(long, global = true, value_name = "TIME", default_value = "30s", value_parser = values::duration)]

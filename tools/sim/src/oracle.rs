@@ -275,11 +275,7 @@ impl Oracle {
         }
         let bound = Bound::new(id, attempt.records, epoch);
         let place = (attempt.stream, attempt.place);
-        let replaced = self.partitions.entry(partition).or_default().bind(partition, base, bound, place)?;
-        for lost in replaced {
-            self.attempts[lost.0 as usize].bound = None;
-        }
-        Ok(())
+        self.partitions.entry(partition).or_default().bind(partition, base, bound, place)
     }
 
     /// Offsets that are not there: of a `memory` topic after a crash they may be lost, but never used again.
