@@ -280,7 +280,7 @@ impl Shard {
             segment_base: appended.segment,
             position: appended.position,
             bulk_bytes: 0,
-            arrival: now.wall,
+            arrival: appended.arrival,
         };
         let payload = [&front[..], &bytes[front.len()..]];
         self.commit.push(&mut self.slab, &head, &payload, slot, &mut owned.mark, appended.end);
