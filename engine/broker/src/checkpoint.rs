@@ -19,6 +19,8 @@ use crate::effect::{Effect, Effects};
 use crate::partition::{Slot, Stage};
 use crate::shard::{Purpose, Shard};
 
+/// While a deleted topic waits for checkpoints, they come no closer together than this, microseconds.
+const DEPARTURE_US: u64 = 1_000_000;
 /// After a failure the next try waits so long, microseconds.
 const RETRY_US: u64 = 1_000_000;
 
@@ -109,8 +111,12 @@ impl Shard {
     /// When the next checkpoint is due by time, if there is anything for it.
     pub(crate) fn checkpoint_due_us(&self) -> Option<u64> {
         let has_work = self.commit.journal.submitted().0 > self.checkpoints.last_sequence;
-        (has_work && !self.checkpoints.has_failed)
-            .then(|| self.checkpoints.last_us + self.config.checkpoint_us)
+        let wait_us = match (self.departures.wait_for_checkpoint(), has_work) {
+            (true, _) => DEPARTURE_US,
+            (false, true) => self.config.checkpoint_us,
+            (false, false) => return None,
+        };
+        (!self.checkpoints.has_failed).then(|| self.checkpoints.last_us + wait_us)
     }
 
     fn is_checkpoint_due(&self, now: Now) -> bool {

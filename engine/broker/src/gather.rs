@@ -69,10 +69,11 @@ impl Shard {
             self.gather_part(&mut reader, &mut gather, index as u32, effects);
         }
         reader.rotation = reader.rotation.wrapping_add(1) % parts.max(1);
+        // The budget that is left is shared, so that all of them together keep to it.
+        let budget = gather.budget / reader.remotes.len().max(1) as u64;
         for remote in &reader.remotes {
             // Every shard is asked, so that its high watermarks and errors are in the answer too.
-            let bytes_max =
-                u32::try_from(gather.budget).unwrap_or(u32::MAX).min(limits::SHARD_RING_BYTES / 8);
+            let bytes_max = u32::try_from(budget).unwrap_or(u32::MAX).min(limits::SHARD_RING_BYTES / 8);
             gather.waiting += 1;
             self.send(remote.shard, &Message::Collect { watch: id.number(), bytes_max }, effects);
         }

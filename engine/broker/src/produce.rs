@@ -255,7 +255,7 @@ impl Shard {
             self.answer_from_memory(&mut pending, &appended, effects);
         }
         if bytes.len() < self.config.bulk_bytes_least as usize {
-            self.journal_batch(slot, bytes, &appended, now);
+            self.journal_batch(slot, bytes, &appended);
             self.commit.answer_later(pending);
             self.note_dirty(slot);
         } else {
@@ -266,7 +266,7 @@ impl Shard {
 
     /// Copies a small batch into the open group, with the stamps it carries in the tail.
     #[inline]
-    fn journal_batch(&mut self, slot: Slot, bytes: &[u8], appended: &Appended, now: Now) {
+    fn journal_batch(&mut self, slot: Slot, bytes: &[u8], appended: &Appended) {
         let Some(owned) = self.partitions.get_mut(slot) else { return };
         let mut front = [0; batch::STAMPED_BYTES];
         front.copy_from_slice(&bytes[..batch::STAMPED_BYTES]);

@@ -28,6 +28,13 @@ pub(crate) struct Departures {
     told: Vec<TopicId>,
 }
 
+impl Departures {
+    /// Whether topics wait for checkpoints to get past them.
+    pub(crate) fn wait_for_checkpoint(&self) -> bool {
+        !self.gone.is_empty()
+    }
+}
+
 impl Shard {
     pub(crate) fn on_metadata(&mut self, image: Arc<Image>, now: Now, effects: &mut Effects) {
         let shard = self.config.shard;
@@ -147,10 +154,6 @@ impl Shard {
             }
             *left > 0
         });
-        let is_waiting = !self.departures.gone.is_empty();
-        if is_waiting && self.checkpoints.wanted == 0 {
-            self.checkpoints.wanted = 1;
-        }
     }
 }
 
