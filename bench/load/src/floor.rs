@@ -6,6 +6,7 @@
 //! figures are told as ratios to it, both taken in the same run.
 
 mod client;
+mod intake;
 mod server;
 
 use core::sync::atomic::{AtomicBool, Ordering};

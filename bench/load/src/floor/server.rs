@@ -11,12 +11,12 @@ use std::sync::mpsc::Sender;
 
 use anyhow::{Context, Result, bail};
 use cutwater_model::limits::BLOCK_BYTES;
-use cutwater_model::{MemoryRange, Slab, checksum};
+use cutwater_model::{MemoryRange, Slab};
 use cutwater_ring::{
-    Arena, Attachment, Completion, Errno, ReceivedBuffer, Ring, RingConfig, Token, Wait, cores, socket,
+    Arena, Attachment, Completion, ReceivedBuffer, Ring, RingConfig, Token, Wait, cores, socket,
 };
 
-use super::{ACK_BYTES, FRAME_HEADER_BYTES, FloorConfig, IDLE_TURNS, PAYLOAD_BYTES_MAX};
+use super::{ACK_BYTES, FRAME_HEADER_BYTES, FloorConfig, IDLE_TURNS};
 
 /// The file that is written round and round.
 const FILE_BYTES: u64 = 256 << 20;
@@ -29,13 +29,20 @@ const WRITES_MAX: usize = 4;
 /// Group buffers: those in flight, the one that fills, and one whose last frame is still coming in.
 const GROUPS: usize = WRITES_MAX + 2;
 
+/// Behind the groups: the headers that are received on their own, one for each connection.
+pub(super) const HEADERS_AT: u32 = GROUPS as u32 * GROUP_BYTES;
+/// Frames of this size are received straight into their group.
+const DIRECT_BYTES_LEAST: u32 = 32 << 10;
+
 const ACCEPT: u64 = 0;
-const RECEIVE: u64 = 1;
+pub(super) const RECEIVE: u64 = 1;
 const SEND: u64 = 2;
 const WRITE: u64 = 3;
 const PREPARE: u64 = 4;
+pub(super) const HEADER: u64 = 5;
+pub(super) const PAYLOAD: u64 = 6;
 
-fn token(kind: u64, index: usize) -> Token {
+pub(super) fn token(kind: u64, index: usize) -> Token {
     Token(kind << 32 | index as u64)
 }
 
@@ -49,7 +56,7 @@ pub(super) fn serve(
     if !cores::pin(config.server_core) {
         bail!("cannot run on core {}: choose one that this process may use", config.server_core);
     }
-    let mut slab = Arena::leak(GROUPS * GROUP_BYTES as usize, true)?;
+    let mut slab = Arena::leak(HEADERS_AT as usize + config.connections as usize * FRAME_HEADER_BYTES, true)?;
     let mut ring = Ring::new(&RingConfig {
         receive_buffers: 64,
         receive_buffer_bytes: 256 << 10,
@@ -74,6 +81,8 @@ pub(super) fn serve(
         at: 0,
         written: 0,
         waiting: VecDeque::new(),
+        starved: VecDeque::new(),
+        is_direct: config.payload_bytes >= DIRECT_BYTES_LEAST,
         answers_due: Vec::new(),
     };
     server.run(stop)?;
@@ -124,12 +133,12 @@ struct Group {
     answers: Vec<(usize, u32)>,
 }
 
-struct Connection {
-    socket: OwnedFd,
-    header: [u8; FRAME_HEADER_BYTES],
-    header_len: usize,
+pub(super) struct Connection {
+    pub(super) socket: OwnedFd,
+    pub(super) header: [u8; FRAME_HEADER_BYTES],
+    pub(super) header_len: usize,
     /// The frame that is coming in: its group, its place in the slab, how much of it is there.
-    frame: Option<(usize, MemoryRange, u32)>,
+    pub(super) frame: Option<(usize, MemoryRange, u32)>,
     /// Answers that wait for the send in flight.
     answers: Vec<u8>,
     spare: Vec<u8>,
@@ -138,11 +147,27 @@ struct Connection {
     answered: u64,
 }
 
-struct Server {
-    ring: Ring,
-    slab: Slab,
+impl Connection {
+    pub(super) fn new(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            header: [0; FRAME_HEADER_BYTES],
+            header_len: 0,
+            frame: None,
+            answers: Vec::new(),
+            spare: Vec::new(),
+            is_sending: false,
+            is_due: false,
+            answered: 0,
+        }
+    }
+}
+
+pub(super) struct Server {
+    pub(super) ring: Ring,
+    pub(super) slab: Slab,
     file: File,
-    connections: Vec<Option<Connection>>,
+    pub(super) connections: Vec<Option<Connection>>,
     groups: Vec<Group>,
     free: Vec<usize>,
     filling: Option<usize>,
@@ -152,7 +177,11 @@ struct Server {
     at: u64,
     written: u64,
     /// Received bytes that found no group, each with where to go on.
-    waiting: VecDeque<(usize, ReceivedBuffer, usize)>,
+    pub(super) waiting: VecDeque<(usize, ReceivedBuffer, usize)>,
+    /// Connections whose next payload found no group.
+    pub(super) starved: VecDeque<usize>,
+    /// Whether frames are received straight into their group.
+    pub(super) is_direct: bool,
     /// Connections with answers to send.
     answers_due: Vec<usize>,
 }
@@ -191,6 +220,8 @@ impl Server {
                 Ok(())
             }
             (RECEIVE, result) => self.received(index, result, completion.more, completion.attachment),
+            (HEADER, result) => self.direct_header(index, result),
+            (PAYLOAD, result) => self.direct_framed(index, result),
             (SEND, Ok(_)) => {
                 if let Some(connection) = &mut self.connections[index] {
                     connection.is_sending = false;
@@ -213,105 +244,8 @@ impl Server {
         }
     }
 
-    fn accepted(&mut self, socket: OwnedFd) -> Result<()> {
-        socket::set_no_delay(&socket)
-            .map_err(|errno| anyhow::anyhow!("setting TCP_NODELAY failed: {errno}"))?;
-        self.ring.receive(token(RECEIVE, self.connections.len()), &socket);
-        self.connections.push(Some(Connection {
-            socket,
-            header: [0; FRAME_HEADER_BYTES],
-            header_len: 0,
-            frame: None,
-            answers: Vec::new(),
-            spare: Vec::new(),
-            is_sending: false,
-            is_due: false,
-            answered: 0,
-        }));
-        Ok(())
-    }
-
-    fn received(
-        &mut self,
-        index: usize,
-        result: Result<u32, Errno>,
-        more: bool,
-        attachment: Attachment,
-    ) -> Result<()> {
-        if let Attachment::Received(buffer) = attachment {
-            let waits = self.waiting.iter().any(|(of, _, _)| *of == index);
-            let done = if waits { 0 } else { self.take(index, &buffer, 0)? };
-            if done == buffer.len() {
-                self.ring.recycle(buffer);
-            } else {
-                self.waiting.push_back((index, buffer, done));
-            }
-        }
-        if more {
-            return Ok(());
-        }
-        match result {
-            // The client closes at its end, whatever is on the way to it.
-            Ok(0) | Err(Errno(libc::ECONNRESET)) => self.connections[index] = None,
-            Ok(_) | Err(Errno::NO_BUFFERS) => {
-                if let Some(connection) = &self.connections[index] {
-                    self.ring.receive(token(RECEIVE, index), &connection.socket);
-                }
-            }
-            Err(errno) => bail!("receiving failed: {errno}"),
-        }
-        Ok(())
-    }
-
-    /// Takes frames out of `bytes` from `done` on until they end or no group is free; how far it came.
-    fn take(&mut self, index: usize, bytes: &[u8], mut done: usize) -> Result<usize> {
-        while done < bytes.len() {
-            let Some(connection) = &mut self.connections[index] else { return Ok(bytes.len()) };
-            let Some((group, space, filled)) = &mut connection.frame else {
-                let missing = FRAME_HEADER_BYTES - connection.header_len;
-                let step = missing.min(bytes.len() - done);
-                connection.header[connection.header_len..][..step].copy_from_slice(&bytes[done..done + step]);
-                if step < missing {
-                    connection.header_len += step;
-                    return Ok(bytes.len());
-                }
-                let len = u32::from_le_bytes([
-                    connection.header[0],
-                    connection.header[1],
-                    connection.header[2],
-                    connection.header[3],
-                ]);
-                if len > PAYLOAD_BYTES_MAX {
-                    bail!("a frame of {len} bytes: the floor takes {PAYLOAD_BYTES_MAX}");
-                }
-                let Some((group, space)) = self.space(len) else { return Ok(done) };
-                done += step;
-                if let Some(connection) = &mut self.connections[index] {
-                    connection.header_len = 0;
-                    connection.frame = Some((group, space, 0));
-                }
-                continue;
-            };
-            let step = (space.len - *filled).min((bytes.len() - done) as u32);
-            let to = MemoryRange { at: space.at + *filled, len: step };
-            self.slab.get_mut(to).copy_from_slice(&bytes[done..done + step as usize]);
-            *filled += step;
-            done += step as usize;
-            if *filled == space.len {
-                let (group, space) = (*group, *space);
-                connection.frame = None;
-                let [_, _, _, _, crc @ ..] = connection.header;
-                if checksum::crc32c(self.slab.get(space)) != u32::from_le_bytes(crc) {
-                    bail!("a frame arrived damaged");
-                }
-                self.framed(group, index);
-            }
-        }
-        Ok(done)
-    }
-
     /// Space for a frame in the group that fills, or in a new one.
-    fn space(&mut self, len: u32) -> Option<(usize, MemoryRange)> {
+    pub(super) fn space(&mut self, len: u32) -> Option<(usize, MemoryRange)> {
         if let Some(filling) = self.filling
             && self.groups[filling].used + len > GROUP_BYTES
         {
@@ -330,7 +264,7 @@ impl Server {
         Some((filling, space))
     }
 
-    fn framed(&mut self, group: usize, connection: usize) {
+    pub(super) fn framed(&mut self, group: usize, connection: usize) {
         let group = &mut self.groups[group];
         group.incomplete -= 1;
         match group.answers.last_mut() {
@@ -342,8 +276,8 @@ impl Server {
     /// Writes the groups that are whole: one at a time while they are small, so that each carries what came meanwhile.
     fn write_groups(&mut self) {
         if let Some(filling) = self.filling {
-            let used = self.groups[filling].used;
-            let is_idle = self.writing.is_empty() && self.sealed.is_empty();
+            let Group { used, incomplete, .. } = self.groups[filling];
+            let is_idle = incomplete == 0 && self.writing.is_empty() && self.sealed.is_empty();
             let may_write = self.writing.len() + self.sealed.len() < WRITES_MAX;
             if used > 0 && (is_idle || (used >= GROUP_LARGE_BYTES && may_write)) {
                 self.sealed.push_back(filling);
@@ -393,19 +327,6 @@ impl Server {
             self.free.push(first);
         }
         self.resume()
-    }
-
-    /// Goes on with bytes that found no group.
-    fn resume(&mut self) -> Result<()> {
-        while let Some((index, buffer, done)) = self.waiting.pop_front() {
-            let done = self.take(index, &buffer, done)?;
-            if done < buffer.len() {
-                self.waiting.push_front((index, buffer, done));
-                break;
-            }
-            self.ring.recycle(buffer);
-        }
-        Ok(())
     }
 
     fn due(&mut self, index: usize) {
