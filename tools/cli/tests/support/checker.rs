@@ -1,0 +1,169 @@
+//! Reads the log of a topic, life after life, and compares it with all that was acknowledged and all that was read before.
+//!
+//! Found are: acknowledged records that are lost or at another offset; records that came twice, out of order, or that
+//! nobody sent; and records that were read before a crash and are others, or gone, after it.
+
+use std::time::{Duration, Instant};
+
+use cutwater_api::OffsetSpec;
+use cutwater_client::{Client, ClientConfig, Consumer, ConsumerConfig, StartAt, Wait};
+use cutwater_load::payload::Stamp;
+use cutwater_model::{Offset, PartitionId, ShardId};
+
+use super::load::{Ack, value};
+
+/// How much of what was read before is read again after each crash.
+const READ_AGAIN: usize = 1000;
+const READ_MAX: Duration = Duration::from_secs(120);
+
+/// Who sent the record at an offset, and the how manieth it was.
+type Origin = (u32, u64);
+
+/// See the module.
+pub(crate) struct Checker {
+    run: u64,
+    topic: String,
+    client: ClientConfig,
+    producers: u32,
+    /// For each partition, the origin of each record by offset.
+    logs: Vec<Vec<Origin>>,
+    /// For each partition and producer, the number that comes next.
+    next: Vec<Vec<u64>>,
+    /// Acknowledged, not yet found.
+    acks: Vec<Ack>,
+    pub(crate) acked: u64,
+}
+
+impl Checker {
+    pub(crate) fn new(run: u64, topic: &str, client: &ClientConfig, producers: u32, partitions: u32) -> Self {
+        Self {
+            run,
+            topic: topic.to_owned(),
+            client: *client,
+            producers,
+            logs: vec![Vec::new(); partitions as usize],
+            next: vec![vec![0; producers as usize]; partitions as usize],
+            acks: Vec::new(),
+            acked: 0,
+        }
+    }
+
+    /// Reads what has come since, and a part of what was there, and looks for all these acknowledgements.
+    pub(crate) fn check(&mut self, acks: Vec<Ack>) {
+        self.acked += acks.len() as u64;
+        self.acks.extend(acks);
+        self.read(READ_AGAIN);
+        self.check_acks();
+    }
+
+    /// Reads everything once more. All that was sent must be there, and nothing else.
+    pub(crate) fn check_all(&mut self, sent: &[Vec<u64>], acks: Vec<Ack>) {
+        self.acked += acks.len() as u64;
+        self.acks.extend(acks);
+        self.read(usize::MAX);
+        self.check_acks();
+        for (partition, next) in self.next.iter().enumerate() {
+            for (producer, &next) in next.iter().enumerate() {
+                let sent = sent[producer][partition];
+                assert_eq!(
+                    next, sent,
+                    "partition {partition}: producer {producer} sent {sent}, {next} are there"
+                );
+            }
+        }
+        assert_eq!(self.acked, sent.iter().flatten().sum::<u64>(), "each record is acknowledged once");
+    }
+
+    pub(crate) fn records(&self) -> usize {
+        self.logs.iter().map(Vec::len).sum()
+    }
+
+    fn read(&mut self, again: usize) {
+        let mut client = Client::new(&self.client).unwrap();
+        let topic = client.topic(&self.topic).unwrap();
+        let ids: Vec<(PartitionId, ShardId)> = topic
+            .partitions
+            .iter()
+            .map(|it| (PartitionId { topic: topic.id, index: it.index }, it.shard))
+            .collect();
+        let partitions: Vec<PartitionId> = ids.iter().map(|(id, _)| *id).collect();
+        let ends: Vec<i64> = client
+            .list_offsets(&partitions, OffsetSpec::Latest)
+            .unwrap()
+            .into_iter()
+            .map(|found| found.offset.unwrap().0)
+            .collect();
+        let mut consumer = Consumer::new(&self.client, ConsumerConfig::default()).unwrap();
+        for ((id, shard), log) in ids.iter().zip(&self.logs) {
+            let end = ends[id.index.0 as usize];
+            let seen = log.len();
+            assert!(
+                end >= seen as i64,
+                "partition {}: {seen} records were read, now it ends at {end}",
+                id.index.0
+            );
+            let from = seen.saturating_sub(again) as i64;
+            consumer.assign(*id, *shard, StartAt::Offset(Offset(from)));
+        }
+        let started = Instant::now();
+        while !ids
+            .iter()
+            .all(|(id, _)| consumer.position(*id).is_some_and(|at| at.0 >= ends[id.index.0 as usize]))
+        {
+            consumer
+                .poll(Wait::AtMost(Duration::from_millis(100)), |records| {
+                    let partition = records.partition.index.0;
+                    for record in records {
+                        self.on_record(partition, record.offset.0, record.value.unwrap_or_default());
+                    }
+                })
+                .unwrap();
+            if let Some(error) = consumer.next_error() {
+                panic!("{error}");
+            }
+            assert!(started.elapsed() < READ_MAX, "not read to the end: {:?}", consumer.last_fault());
+        }
+        consumer.close().unwrap();
+    }
+
+    fn on_record(&mut self, partition: u32, offset: i64, found: &[u8]) {
+        let at = format!("partition {partition}, offset {offset}");
+        let stamp =
+            Stamp::read(found).unwrap_or_else(|| panic!("{at}: torn or invented: {} bytes", found.len()));
+        assert_eq!((stamp.run, stamp.partition), (self.run, partition), "{at}: of another run or partition");
+        assert!(stamp.connection < self.producers, "{at}: no such producer");
+        let expected = value(self.run, stamp.connection, partition, stamp.sequence);
+        assert!(found == expected, "{at}: not what was sent as {stamp:?}");
+        let origin = (stamp.connection, stamp.sequence);
+        let log = &mut self.logs[partition as usize];
+        if let Some(&before) = log.get(offset as usize) {
+            assert_eq!(before, origin, "{at}: another record than was read here before");
+            return;
+        }
+        assert_eq!(offset, log.len() as i64, "{at}: offsets are dense");
+        let next = &mut self.next[partition as usize][stamp.connection as usize];
+        assert_eq!(
+            stamp.sequence, *next,
+            "{at}: lost, doubled or reordered record of producer {}",
+            stamp.connection
+        );
+        *next += 1;
+        log.push(origin);
+    }
+
+    fn check_acks(&mut self) {
+        for ack in self.acks.drain(..) {
+            let log = &self.logs[ack.partition as usize];
+            let next = self.next[ack.partition as usize][ack.producer as usize];
+            assert!(ack.sequence < next, "acknowledged and lost: {ack:?}; {next} of them are there");
+            if let Some(offset) = ack.offset {
+                let found = log.get(offset as usize).copied();
+                assert_eq!(
+                    found,
+                    Some((ack.producer, ack.sequence)),
+                    "acknowledged at another offset: {ack:?}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! A node of this build, started as a user would, killed as nobody should.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cutwater_client::ClientConfig;
+
+const START_MAX: Duration = Duration::from_secs(60);
+
+pub(crate) fn binary() -> &'static str {
+    env!("CARGO_BIN_EXE_cutwater")
+}
+
+/// A port that was free a moment ago, so that every life of a node can have the same.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// How a node is started.
+#[derive(Clone)]
+pub(crate) struct Start {
+    pub(crate) data: PathBuf,
+    pub(crate) log: PathBuf,
+    pub(crate) port: u16,
+    pub(crate) shards: u32,
+}
+
+impl Start {
+    pub(crate) fn client(&self) -> ClientConfig {
+        ClientConfig::new(SocketAddr::from(([127, 0, 0, 1], self.port)))
+    }
+}
+
+/// A running node. Dropping it kills it.
+pub(crate) struct Node {
+    child: Child,
+    pub(crate) server: String,
+    log: PathBuf,
+}
+
+impl Node {
+    pub(crate) fn start(how: &Start) -> Self {
+        let ready = how.log.with_extension("ready");
+        let _ = fs::remove_file(&ready);
+        let log = File::options().create(true).append(true).open(&how.log).unwrap();
+        let listen = format!("127.0.0.1:{}", how.port);
+        let child = Command::new(binary())
+            .args(["serve", "--listen", &listen, "--admin", "127.0.0.1:0", "--idle", "park"])
+            .args([
+                "--shards",
+                &how.shards.to_string(),
+                "--journal-bytes",
+                "192MiB",
+                "--memory-bytes",
+                "256MiB",
+            ])
+            .arg("--data")
+            .arg(&how.data)
+            .arg("--ready-file")
+            .arg(&ready)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut node = Self { child, server: String::new(), log: how.log.clone() };
+        let started = Instant::now();
+        loop {
+            let text = fs::read_to_string(&ready).unwrap_or_default();
+            // Without its last newline the file is still being written.
+            if text.ends_with('\n') && text.lines().count() >= 2 {
+                node.server = text.lines().next().unwrap().trim().to_owned();
+                return node;
+            }
+            if let Some(status) = node.child.try_wait().unwrap() {
+                panic!("the node ended ({status}) before it was ready:\n{}", node.last_words());
+            }
+            assert!(started.elapsed() < START_MAX, "the node is not ready:\n{}", node.last_words());
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// As `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        if let Some(status) = self.child.try_wait().unwrap() {
+            panic!("the node ended by itself ({status}):\n{}", self.last_words());
+        }
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Kills it whether it still runs or not: without its disk it may have ended.
+    pub(crate) fn put_out(&mut self) {
+        let _ = self.child.kill();
+        self.child.wait().unwrap();
+    }
+
+    /// As an operator does; it must end well.
+    pub(crate) fn stop(mut self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{status}:\n{}", self.last_words());
+    }
+
+    /// Runs the binary against this node.
+    pub(crate) fn run(&self, arguments: &[&str], input: &[u8]) -> Output {
+        use std::io::Write;
+        let mut child = Command::new(binary())
+            .args(arguments)
+            .args(["--server", &self.server])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.to_vec();
+        // A command that ends without reading all of its input breaks the pipe; its exit code tells the rest.
+        let writer = thread::spawn(move || drop(stdin.write_all(&input)));
+        let output = child.wait_with_output().unwrap();
+        writer.join().unwrap();
+        output
+    }
+
+    fn last_words(&self) -> String {
+        last_words(&self.log)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            super::say(&format!("the node's last words:\n{}", self.last_words()));
+        }
+    }
+}
+
+fn last_words(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(30)..].join("\n")
+}
