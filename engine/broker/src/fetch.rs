@@ -266,6 +266,11 @@ impl Shard {
         while let Some(id) = self.readers.expired(now) {
             self.answer_now(id, now, effects);
         }
+        for id in core::mem::take(&mut self.readers.hungry) {
+            if self.readers.get_mut(id).is_some_and(|reader| reader.gather.is_none()) {
+                self.consider(id, now, effects);
+            }
+        }
     }
 
     /// The node stops: nobody waits any more.

@@ -16,6 +16,9 @@ use crate::pins::{Held, Pinned};
 use crate::readers::{Home, Kind, Reader, ReaderId, nothing_of};
 use crate::shard::{Purpose, Shard};
 
+/// A reader for which memory was short looks again after so long, microseconds.
+const HUNGRY_RETRY_US: u64 = 1000;
+
 /// What was collected so far.
 #[derive(Debug, Default)]
 pub(crate) struct Gather {
@@ -25,6 +28,8 @@ pub(crate) struct Gather {
     pub(crate) bytes: u64,
     /// How many more bytes there may be.
     budget: u64,
+    /// Bytes that disk reads under way may bring; they are taken out of the budget already.
+    promised: u64,
     /// Disk reads and other shards that have not answered.
     pub(crate) waiting: u32,
     reads: Vec<Option<PartRead>>,
@@ -38,6 +43,8 @@ struct PartRead {
     /// The pages it goes into, as they were allocated.
     buffer: MemoryRange,
     bytes_max: u32,
+    /// What it took out of the budget.
+    promised: u64,
     what: What,
 }
 
@@ -48,6 +55,11 @@ enum What {
 }
 
 impl Gather {
+    /// Whether nothing was collected and nothing is on its way.
+    const fn is_empty(&self) -> bool {
+        self.bytes == 0 && self.promised == 0
+    }
+
     /// Whether the kernel still fills memory of it.
     pub(crate) fn has_reads(&self) -> bool {
         self.reads.iter().any(Option::is_some)
@@ -111,7 +123,8 @@ impl Shard {
         fetched.high_watermark = owned.high_watermark.offset;
         fetched.log_start = owned.log.log_start();
         let bytes_max = u64::from(part.wanted.bytes_max).min(gather.budget) as u32;
-        let wants_bytes = bytes_max > 0 || gather.bytes == 0;
+        let is_first = gather.is_empty();
+        let wants_bytes = bytes_max > 0 || is_first;
         let plan = if wants_bytes {
             owned.log.read(&self.slab, part.wanted.offset, part.hint, bytes_max.max(1), owned.high_watermark)
         } else {
@@ -119,7 +132,9 @@ impl Shard {
         };
         match plan {
             // One batch more than the budget is right only for the first of an answer (B77).
-            ReadPlan::Hot(hot) if hot.bytes > bytes_max && gather.bytes > 0 => owned.log.unpin(hot.pin),
+            ReadPlan::Hot(hot) if u64::from(hot.bytes) > gather.budget && !is_first => {
+                owned.log.unpin(hot.pin);
+            }
             ReadPlan::Hot(hot) => {
                 fetched.memory.extend_from_slice(&hot.ranges);
                 gather.held.push(Held::Tail(slot, hot.pin));
@@ -133,19 +148,11 @@ impl Shard {
             ReadPlan::Cold(cold) => {
                 let suffix = cold.suffix.map_or(0, |range| range.len);
                 if let Some(buffer) = self.pages.allocate(cold.len + suffix) {
-                    gather.budget = gather.budget.saturating_sub(u64::from(cold.usable));
-                    self.read_part(
-                        reader,
-                        gather,
-                        PartRead {
-                            slot,
-                            part: index,
-                            buffer,
-                            bytes_max: bytes_max.max(1),
-                            what: What::Batches(cold),
-                        },
-                        effects,
-                    );
+                    let promised = gather.budget.min(u64::from(cold.usable));
+                    let bytes_max = bytes_max.max(1);
+                    let what = What::Batches(cold);
+                    let read = PartRead { slot, part: index, buffer, bytes_max, promised, what };
+                    self.read_part(reader, gather, read, effects);
                 } else {
                     self.settle.wants_memory = true;
                     owned.log.cold_done(&cold);
@@ -153,12 +160,10 @@ impl Shard {
             }
             ReadPlan::NeedIndex(wanted) => {
                 if let Some(buffer) = self.pages.allocate(wanted.len) {
-                    self.read_part(
-                        reader,
-                        gather,
-                        PartRead { slot, part: index, buffer, bytes_max, what: What::Index(wanted) },
-                        effects,
-                    );
+                    let promised = u64::from(bytes_max);
+                    let what = What::Index(wanted);
+                    let read = PartRead { slot, part: index, buffer, bytes_max, promised, what };
+                    self.read_part(reader, gather, read, effects);
                 } else {
                     self.settle.wants_memory = true;
                     owned.log.index_unneeded(&wanted);
@@ -185,6 +190,8 @@ impl Shard {
             owned.ops += 1;
         }
         gather.waiting += 1;
+        gather.promised += read.promised;
+        gather.budget -= read.promised;
         gather.reads.push(Some(read));
         self.reads_in_flight += 1;
     }
@@ -204,6 +211,8 @@ impl Shard {
         let read = gather.reads.get_mut(number as usize).and_then(Option::take);
         if let Some(read) = read {
             gather.waiting -= 1;
+            gather.promised -= read.promised;
+            gather.budget += read.promised;
             if let Some(owned) = self.partitions.get_mut(read.slot) {
                 owned.ops -= 1;
             }
@@ -281,16 +290,23 @@ impl Shard {
                 part.wanted.offset = next;
                 part.hint = hint;
                 gather.bytes += u64::from(len);
+                gather.budget = gather.budget.saturating_sub(u64::from(len));
                 gather.held.push(Held::Buffer(read.buffer));
                 self.counters.bytes_read_cold += u64::from(len);
                 if let Some((_, fetched)) = gather.found.iter_mut().find(|(part, _)| *part == read.part) {
                     fetched.memory.push(MemoryRange { at: at + skip, len });
                 }
             }
+            // A batch larger than the budget comes whole if it is the first (B77).
+            Ok((Trimmed::NeedMore { bytes, hint }, _))
+                if u64::from(bytes) > gather.budget && !gather.is_empty() =>
+            {
+                self.pages.free(read.buffer);
+                part.hint = hint;
+            }
             Ok((Trimmed::NeedMore { bytes, hint }, _)) => {
                 self.pages.free(read.buffer);
                 part.hint = hint;
-                // A batch larger than the budget comes whole if it is the first (B77).
                 gather.budget = gather.budget.max(u64::from(bytes));
                 let asked = part.wanted.bytes_max;
                 part.wanted.bytes_max = asked.max(bytes);
@@ -300,7 +316,6 @@ impl Shard {
             Ok((Trimmed::Onward { hint }, _)) => {
                 self.pages.free(read.buffer);
                 part.hint = hint;
-                gather.budget = gather.budget.max(u64::from(read.bytes_max));
                 self.gather_part(reader, gather, read.part, effects);
             }
             Err(kind) => {
@@ -353,21 +368,35 @@ impl Shard {
                 for held in gather.held {
                     self.release_held(held);
                 }
+                let is_empty = bytes == 0 && parts.iter().all(|part| part.error.is_none());
                 self.send(from, &Message::Collected { watch, parts }, effects);
-                self.look_again(reader, now, effects);
+                self.look_again_after(reader, is_empty, now, effects);
             }
             Kind::Subscription { ticket, id, ref mut credit_bytes } => {
                 parts.retain(|part| part.error.is_some() || !part.is_empty());
                 // A batch larger than the credit leaves a debt, which the next credit pays first.
                 *credit_bytes = credit_bytes.saturating_sub_unsigned(bytes);
-                if !parts.is_empty() {
+                let is_empty = parts.is_empty();
+                if !is_empty {
                     let pin = self.pin(ticket, bytes, gather.held);
                     let fetched = Fetched { parts };
                     let response = Box::new(Response::Pushed { subscription: id, fetched });
                     effects.push(Effect::Reply { ticket, response, pin });
                 }
-                self.look_again(reader, now, effects);
+                self.look_again_after(reader, is_empty, now, effects);
             }
+        }
+    }
+
+    /// A reader goes on after an answer. Where there was nothing to answer although something is ready, memory was
+    /// short: it looks again a little later.
+    fn look_again_after(&mut self, reader: Box<Reader>, was_empty: bool, now: Now, effects: &mut Effects) {
+        if was_empty {
+            effects.wake_at(now.mono_us + HUNGRY_RETRY_US);
+            self.readers.hungry.push(reader.id);
+            self.readers.put_back(reader);
+        } else {
+            self.look_again(reader, now, effects);
         }
     }
 

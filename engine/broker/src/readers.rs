@@ -125,6 +125,8 @@ pub(crate) struct Readers {
     watches: BTreeMap<(ShardId, u64), ReaderId>,
     /// Readers to look at before the turn ends.
     pub(crate) woken: Vec<ReaderId>,
+    /// Readers for which memory was short, to look at with the next tick.
+    pub(crate) hungry: Vec<ReaderId>,
 }
 
 impl Readers {

@@ -51,8 +51,8 @@ impl Shard {
         for (id, config) in missing {
             let log = Partition::new(id, LeaderEpoch(0), config.segment_bytes);
             let slot = self.partitions.add(id, config, log, Stage::Opening);
+            // Its space follows when the folder is there.
             self.make_folder(slot, effects);
-            self.files.wants_space(slot);
         }
         let is_gone = |id: PartitionId| self.image.shard_of(id).is_none();
         let gone: Vec<Slot> =

@@ -16,8 +16,9 @@ use cutwater_model::batch::{BatchError, Header};
 use cutwater_model::limits::BATCH_HEADER_BYTES;
 use cutwater_model::{MemoryRange, Offset, Slab, TimestampMs};
 
+use crate::append::Appended;
 use crate::bytes::{Reader, Writer};
-use crate::partition::{Appended, Partition};
+use crate::partition::Partition;
 use crate::position::{BLOCK, block_floor};
 use crate::segment::Opening;
 use crate::writeback::{Part, WritePlan};

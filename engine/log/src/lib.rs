@@ -5,14 +5,16 @@
 //! [`Slab`](cutwater_model::Slab), of which [`Pages`] says who uses what. STORAGE.md holds the rules, docs/LOG_FORMAT.md
 //! draws the bytes.
 //!
-//! Read in this order: `position`, `partition` (append), `tail`, `segment`, `writeback`, `read`, `snapshot`, `replay`.
+//! Read in this order: `position`, `partition`, `append`, `tail`, `segment`, `writeback`, `flush`, `read`, `snapshot`, `replay`.
 #![no_std]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 extern crate alloc;
 
+mod append;
 mod bulk;
 mod bytes;
 mod cold;
+mod flush;
 pub mod format;
 mod index;
 mod lookup;
@@ -37,12 +39,14 @@ mod test_rig;
 mod test_support;
 mod writeback;
 
+pub use append::{Appended, NoRoom};
 pub use bulk::{BulkPlan, BulkRef};
 pub use cold::{ColdError, ColdFault, ColdRead, Trimmed, find_time, trim_cold};
+pub use flush::FlushPlan;
 pub use format::{FormatError, SegmentIdentity};
 pub use lookup::{IndexRead, TimeLookup};
 pub use pages::{CHUNK_BYTES_MAX, Pages};
-pub use partition::{Appended, NoRoom, Partition};
+pub use partition::Partition;
 pub use position::{Covered, LogEnd, RangeList};
 pub use producers::{ProducerBatch, ProducerVerdict};
 pub use read::{HotRead, ReadHint, ReadPlan};
@@ -51,4 +55,4 @@ pub use retain::{OffsetOutside, Removal};
 pub use snapshot::{RestoreError, STATE_VERSION};
 pub use space::{IndexFilePlan, OpenPlan, SpacePlan};
 pub use tail::TailPin;
-pub use writeback::{FlushPlan, WritePlan};
+pub use writeback::WritePlan;

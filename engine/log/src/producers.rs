@@ -95,8 +95,12 @@ impl Producers {
         if batch.epoch.0 < 0 {
             return Refused(ErrorKind::InvalidProducerEpoch);
         }
-        // A producer that isn't known may begin anywhere: its window may have been forgotten.
-        let Some(window) = self.windows.get(&batch.producer) else { return Accept };
+        // A producer that isn't known begins with 0: what comes before may have been refused and be on its way again.
+        // One whose window was forgotten is told so, and goes on under another id.
+        let Some(window) = self.windows.get(&batch.producer) else {
+            let begins = batch.base_sequence == 0;
+            return if begins { Accept } else { Refused(ErrorKind::UnknownProducerId) };
+        };
         if batch.epoch < window.epoch {
             return Refused(ErrorKind::InvalidProducerEpoch); // B122
         }
@@ -290,6 +294,15 @@ mod tests {
     }
 
     #[test]
+    fn a_producer_that_is_not_known_begins_with_0() {
+        let producers = producers();
+        assert_eq!(producers.check(&batch(9, 0, 3)), ProducerVerdict::Accept);
+        let other = ProducerBatch { producer: ProducerId(77), ..batch(0, 4, 5) };
+        assert_eq!(producers.check(&other), ProducerVerdict::Refused(ErrorKind::UnknownProducerId));
+        assert_eq!(producers.check(&ProducerBatch { base_sequence: 0, ..other }), ProducerVerdict::Accept);
+    }
+
+    #[test]
     fn numbers_wrap_to_zero() {
         let mut producers = Producers::default();
         producers.record(&batch(0, i32::MAX - 1, i32::MAX), Offset(5), TimestampMs(0));
@@ -339,9 +352,10 @@ mod tests {
             assert!(producers.len() <= PRODUCERS_PER_PARTITION_MAX);
         }
         let gap = ProducerBatch { producer: ProducerId(0), ..batch(0, 7, 7) };
-        assert_eq!(producers.check(&gap), ProducerVerdict::Accept);
+        let unknown = ProducerVerdict::Refused(ErrorKind::UnknownProducerId);
+        assert_eq!(producers.check(&gap), unknown);
         let newest = ProducerBatch { producer: ProducerId(PRODUCERS_PER_PARTITION_MAX as i64), ..gap };
-        assert_ne!(producers.check(&newest), ProducerVerdict::Accept);
+        assert_eq!(producers.check(&newest), ProducerVerdict::Refused(ErrorKind::OutOfOrderSequenceNumber));
         producers.forget_before(TimestampMs(i64::MAX));
         assert_eq!(producers.len(), 0);
     }
