@@ -318,10 +318,13 @@ impl Partition {
         }
         let Some(target) = self.take_target() else { return };
         let is_written = self.writeback.written >= block_floor(target.end.position);
-        let mut older = self.unsettled().rev().filter(|segment| segment.base() < target.end.offset).skip(1);
-        let are_older_complete = older.all(|segment| segment.is_complete());
-        drop(older);
+        let mut segments = self.unsettled().rev().filter(|segment| segment.base() < target.end.offset);
+        // What is less than a block needs no write, but a file: a checkpoint never names one that is not there.
+        let is_open = segments.next().is_none_or(|segment| segment.opening == Opening::Done);
+        let are_older_complete = segments.all(|segment| segment.is_complete());
+        drop(segments);
         if is_written
+            && is_open
             && are_older_complete
             && let Some(marked) = self.writeback.target.take_if(|target| target.mark.is_some())
         {

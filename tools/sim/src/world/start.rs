@@ -94,6 +94,12 @@ impl World {
                     .map_err(|error| error.to_string())?;
             self.note(index, "started", [report.groups, report.entries, report.partitions as u64]);
             self.say(index, || format!("started: {report:?}"));
+            if let Some(apart) = report.notes.iter().find(|note| note.contains("takes no appends"))
+                && !self.oracle.rotten
+                && !self.plan.habits.disk_fails
+            {
+                return Err(format!("without any rot: {apart}"));
+            }
             self.seats.push(Seat {
                 shard: started,
                 effects: Effects::new(shards),
