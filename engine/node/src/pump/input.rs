@@ -288,3 +288,6 @@ impl<C: Core> Reader<'_, C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
