@@ -33,7 +33,7 @@ use crate::pump::{IdlePolicy, Pump, PumpParts};
 
 pub use probe::ProbeError;
 
-/// How long a predecessor may take to let go of the folder.
+/// How long a predecessor may take to let go of the folder, and of its sockets.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// How long its writes may take to land (R1).
 const SETTLE_WAIT: Duration = Duration::from_secs(60);
@@ -112,6 +112,20 @@ pub enum NodeError {
 /// What a shard's thread says when it is ready to serve.
 type Ready = Result<(ShardId, StartReport), NodeError>;
 
+/// Listens. The kernel takes a killed predecessor's rings apart after its process is gone, and they hold its sockets:
+/// an address that is in use may be free in a moment.
+fn listen(address: SocketAddr, backlog: u16) -> Result<OwnedFd, SocketError> {
+    let begun = Instant::now();
+    loop {
+        match socket::listen(address, backlog) {
+            Err(error) if error.errno == Errno::ADDRESS_IN_USE && begun.elapsed() < LOCK_WAIT => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Runs a node until it is asked to stop, by a signal or by `stop`. `serving` is called once it serves.
 ///
 /// # Errors
@@ -125,8 +139,8 @@ pub fn run<S: Session + Send + 'static>(
     probe::machine()?;
     let folder = DataFolder::open(&config.data, LOCK_WAIT)?;
     probe::folder(folder.path())?;
-    let listener = socket::listen(config.listen, BACKLOG)?;
-    let admin = socket::listen(config.admin, 128)?;
+    let listener = listen(config.listen, BACKLOG)?;
+    let admin = listen(config.admin, 128)?;
     let addresses = Addresses {
         native: socket::local_address(&listener).unwrap_or(config.listen),
         admin: socket::local_address(&admin).unwrap_or(config.admin),

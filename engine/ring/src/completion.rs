@@ -36,6 +36,8 @@ impl Errno {
     pub const FULL: Self = Self(libc::ENOSPC);
     /// The process holds as many descriptors as it may.
     pub const TOO_MANY_FILES: Self = Self(libc::EMFILE);
+    /// Another socket is bound there.
+    pub const ADDRESS_IN_USE: Self = Self(libc::EADDRINUSE);
     /// The kernel does not know the operation.
     pub const NOT_SUPPORTED: Self = Self(libc::EOPNOTSUPP);
 

@@ -155,6 +155,11 @@ impl Transport {
                 Err(errno) => Some(LinkFault::Io(errno)),
             },
             (CONNECT, _) if is_current => match result {
+                // Without a listener the kernel may give a connection the very port it asks for: it then talks to
+                // itself, and keeps the node from listening there.
+                Ok(_) if link.socket.as_ref().and_then(socket::local_address) == Some(self.config.server) => {
+                    Some(LinkFault::NotCutwater)
+                }
                 Ok(_) => {
                     link.is_connected = true;
                     self.receive(slot);

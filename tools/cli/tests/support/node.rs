@@ -15,9 +15,16 @@ pub(crate) fn binary() -> &'static str {
     env!("CARGO_BIN_EXE_cutwater")
 }
 
-/// A port that was free a moment ago, so that every life of a node can have the same.
+/// A port that was free a moment ago, so that every life of a node can have the same. Below the range that connections
+/// take theirs from (net.ipv4.ip_local_port_range), or one of them could hold it when the next life begins.
 pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let mut random = super::Random(super::seed());
+    loop {
+        let port = 10_000 + random.below(20_000) as u16;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// How a node is started.
