@@ -275,7 +275,11 @@ impl Oracle {
         }
         let bound = Bound::new(id, attempt.records, epoch);
         let place = (attempt.stream, attempt.place);
-        self.partitions.entry(partition).or_default().bind(partition, base, bound, place)
+        let replaced = self.partitions.entry(partition).or_default().bind(partition, base, bound, place)?;
+        for lost in replaced {
+            self.attempts[lost.0 as usize].bound = None;
+        }
+        Ok(())
     }
 
     /// Offsets that are not there: of a `memory` topic after a crash they may be lost, but never used again.

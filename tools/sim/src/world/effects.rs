@@ -155,7 +155,9 @@ impl World {
         let response = Box::new(Response::Produced(ack.produced));
         self.note(shard.0, "ack", [u64::from(ack.ticket.correlation), ack.produced.base_offset.0 as u64, 0]);
         let answered = Event::Answered { shard, ticket: ack.ticket, response, pin: None, memory: 0 };
-        self.agenda.plan(self.now_us + takes_us, answered);
+        // Acks leave in their own order, one after the other.
+        let at_us = self.leaves_us(shard, ack.ticket.connection, self.now_us + takes_us);
+        self.agenda.plan(at_us, answered);
     }
 
     fn reply(

@@ -142,7 +142,7 @@ pub(crate) const ROWS: [Row; 13] = [
                 "durable_zstd.bytes",
                 "B/s",
                 "durable_zstd.bytes_per_s",
-                Bound::Times(0.8, &["floor_batch_1k.bytes_per_s"]),
+                Bound::Times(0.8, &["floor_zstd.bytes_per_s"]),
             ),
             at_least(
                 "durable_zstd.flushes",

@@ -65,24 +65,26 @@ pub(crate) fn bench(
     server: &str,
     shape: &Shape,
     seconds: u32,
-    more: &[&str],
+    more: &[String],
     name: &str,
     samples: &mut Samples,
 ) -> Result<Value> {
     let mut arguments =
         vec!["bench".to_owned(), format!("--server={server}"), format!("--core={CLIENT_CORE}")];
     arguments.extend(shape.arguments(seconds));
-    arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
+    arguments.extend(more.iter().cloned());
     let report = json(run(&programs.cutwater, &arguments)?)?;
     take(&report, name, samples);
     Ok(report)
 }
 
-/// Runs the floor in the same shape, with its file in `folder`, and adds the figures under `name`.
+/// Runs the floor in the same shape, with its file in `folder`, and adds the figures under `name`. Frames have
+/// `frame_bytes` of payload where that is given, else as many as the shape's records make.
 pub(crate) fn floor(
     programs: &Programs,
     folder: &Path,
     shape: &Shape,
+    frame_bytes: Option<u64>,
     seconds: u32,
     name: &str,
     samples: &mut Samples,
@@ -93,6 +95,10 @@ pub(crate) fn floor(
         format!("--client-core={CLIENT_CORE}"),
     ];
     arguments.extend(shape.arguments(seconds));
+    if let Some(bytes) = frame_bytes {
+        arguments.retain(|argument| !argument.starts_with("--record"));
+        arguments.push(format!("--bytes={bytes}"));
+    }
     take(&json(run(&programs.floor, &arguments)?)?, name, samples);
     Ok(())
 }
@@ -118,7 +124,7 @@ fn json(output: Output) -> Result<Value> {
     serde_json::from_str(text[start..].trim()).context("the program printed broken JSON")
 }
 
-/// Which member of a report becomes which figure.
+/// Which member of a report becomes which figure (drawn in bench/load/src/report.rs).
 const FIGURES: [(&str, &str); 6] = [
     ("/records_per_s", "records_per_s"),
     ("/bytes_per_s", "bytes_per_s"),

@@ -34,19 +34,19 @@ type Measurement = fn(&mut Run) -> Result<()>;
 pub(crate) const MEASUREMENTS: [(&str, Measurement); 13] = [
     ("floor", |run| run.floor(&RTT, "floor_rtt")),
     ("durable_rtt", |run| run.beside_floor(&RTT, "floor_rtt", "durable_rtt", &[])),
-    ("durable_open", |run| run.on_fresh_node(&OPEN, "durable_open", &[])),
+    ("durable_open", |run| run.on_fresh_node(&OPEN, "durable_open", &[]).map(drop)),
     ("durable_small", |run| run.beside_floor(&SMALL, "floor_small", "durable_small", &[])),
     ("durable_batch_100", |run| {
         run.beside_floor(&BATCH_100, "floor_batch_100", "durable_batch_100", &["--partitions=4"])
     }),
     ("durable_batch_1k", batch_1k),
-    ("durable_zstd", |run| {
-        run.beside_floor(&BATCH_1K, "floor_batch_1k", "durable_zstd", &["--codec=zstd", "--partitions=4"])
-    }),
+    ("durable_zstd", zstd),
     ("end_to_end", |run| {
-        run.on_fresh_node(&Shape { connections: 1, ..OPEN }, "end_to_end", &["--workload=end-to-end"])
+        run.on_fresh_node(&Shape { connections: 1, ..OPEN }, "end_to_end", &["--mode=end-to-end"]).map(drop)
     }),
-    ("replay_hot", |run| run.on_fresh_node(&BATCH_100, "replay_hot", &["--workload=replay"])),
+    ("replay_hot", |run| {
+        run.on_fresh_node(&BATCH_100, "replay_hot", &["--mode=replay", "--partitions=4"]).map(drop)
+    }),
     ("two_shards", two_shards),
     ("partitions", partitions),
     ("idle", idle),
@@ -67,45 +67,51 @@ impl Run<'_> {
     }
 
     fn floor(&mut self, shape: &Shape, name: &str) -> Result<()> {
+        self.floor_of_frames(shape, None, name)
+    }
+
+    fn floor_of_frames(&mut self, shape: &Shape, frame_bytes: Option<u64>, name: &str) -> Result<()> {
         let folder = self.fresh_folder("floor")?;
-        load::floor(self.programs, &folder, shape, self.seconds, name, self.samples)?;
+        load::floor(self.programs, &folder, shape, frame_bytes, self.seconds, name, self.samples)?;
         remove(&folder)
     }
 
     /// The floor and right after it the node, so that both meet the machine in the same mood.
     fn beside_floor(&mut self, shape: &Shape, floor: &str, name: &str, more: &[&str]) -> Result<()> {
         self.floor(shape, floor)?;
-        self.on_fresh_node(shape, name, more)
+        self.on_fresh_node(shape, name, more).map(drop)
     }
 
-    /// Drives a node with an empty data folder.
-    fn on_fresh_node(&mut self, shape: &Shape, name: &str, more: &[&str]) -> Result<()> {
+    /// Drives a node with an empty data folder; what the load generator says of it.
+    fn on_fresh_node(&mut self, shape: &Shape, name: &str, more: &[&str]) -> Result<Value> {
         let data = self.fresh_folder("data")?;
         let node = self.start(&data, &[SERVER_CORE])?;
-        self.drive(&node, &data, shape, name, more)?;
+        let report = self.drive(&node, &data, shape, name, more)?;
         node.stop()?;
-        remove(&data)
+        remove(&data)?;
+        Ok(report)
     }
 
     /// Drives a running node and adds, besides the load's own figures, what the device and the processor did for it.
-    fn drive(&mut self, node: &Node, data: &Path, shape: &Shape, name: &str, more: &[&str]) -> Result<()> {
+    fn drive(&mut self, node: &Node, data: &Path, shape: &Shape, name: &str, more: &[&str]) -> Result<Value> {
+        let mut arguments =
+            vec![format!("--server-pid={}", node.pid()), format!("--data={}", data.display())];
+        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
         let device = Device::below(data)?;
         let counters = device.counters()?;
         let groups = node.metric(GROUPS_METRIC)?;
-        let cpu_seconds = node.cpu_seconds()?;
         let report =
-            load::bench(self.programs, &node.address, shape, self.seconds, more, name, self.samples)?;
+            load::bench(self.programs, &node.address, shape, self.seconds, &arguments, name, self.samples)?;
         let done = device.counters()?.since(counters);
         let groups = node.metric(GROUPS_METRIC)? - groups;
-        let cpu_seconds = node.cpu_seconds()? - cpu_seconds;
-        let total = |pointer: &str| report.pointer(pointer).and_then(Value::as_f64).unwrap_or(f64::NAN);
         self.samples.add(format!("{name}.groups"), groups);
         self.samples.add(format!("{name}.flushes"), as_f64(done.flushes));
-        self.samples
-            .add(format!("{name}.device_bytes_per_byte"), as_f64(done.bytes_written) / total("/total/bytes"));
-        self.samples
-            .add(format!("{name}.cpu_s_per_million"), cpu_seconds / total("/total/records") * MILLION);
-        Ok(())
+        let total = |pointer: &str| report.pointer(pointer).and_then(Value::as_f64).unwrap_or(f64::NAN);
+        let bytes = total("/cost/device_write_bytes") / total("/total/bytes");
+        self.samples.add(format!("{name}.device_bytes_per_byte"), bytes);
+        let cpu_seconds = total("/cost/server_cpu_s") / total("/total/records") * MILLION;
+        self.samples.add(format!("{name}.cpu_s_per_million"), cpu_seconds);
+        Ok(report)
     }
 
     fn start(&self, data: &Path, cores: &[usize]) -> Result<Node> {
@@ -145,6 +151,17 @@ fn batch_1k(run: &mut Run) -> Result<()> {
     run.drive(&node, &data, &BATCH_1K, "durable_batch_1k_recycled", &arguments)?;
     node.stop()?;
     remove(&data)
+}
+
+/// Compressed batches, and then the floor with frames of the size that they turned out to have.
+fn zstd(run: &mut Run) -> Result<()> {
+    let report = run.on_fresh_node(&BATCH_1K, "durable_zstd", &["--codec=zstd", "--partitions=4"])?;
+    let total = |pointer: &str| report.pointer(pointer).and_then(Value::as_u64);
+    let batches = total("/total/records").map(|records| records / u64::from(BATCH_1K.records_per_batch));
+    let frame_bytes =
+        total("/total/bytes").zip(batches).and_then(|(bytes, batches)| bytes.checked_div(batches));
+    let frame_bytes = frame_bytes.context("the report of durable_zstd counts no records")?;
+    run.floor_of_frames(&BATCH_1K, Some(frame_bytes), "floor_zstd")
 }
 
 /// Clients that connect to the shard that owns what they write, and clients that all connect to the other one.
@@ -200,7 +217,7 @@ fn restart(run: &mut Run) -> Result<()> {
     thread::scope(|scope| -> Result<()> {
         let load = scope.spawn(move || {
             // It is meant to fail: its node is killed. Its figures are not used.
-            let arguments = ["--partitions=1000", "--topic=restart"];
+            let arguments = ["--partitions=1000", "--topic=restart"].map(str::to_owned);
             let longer = seconds + 30;
             load::bench(programs, &address, &SMALL, longer, &arguments, "", &mut Samples::default()).is_ok()
         });

@@ -73,6 +73,11 @@ impl Node {
         }
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to stop and waits for a clean end.
     pub(crate) fn stop(mut self) -> Result<()> {
         let pid = self.child.id().to_string();
