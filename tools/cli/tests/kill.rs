@@ -37,7 +37,7 @@ fn kill_9_under_load_loses_doubles_and_reorders_nothing() {
     // Segments small enough that some fill up, roll and are recycled in between.
     let config = TopicConfig { segment_bytes: 16 << 20, ..TopicConfig::default() };
     Client::new(&how.client()).unwrap().create_topic(TOPIC, PARTITIONS, config).unwrap();
-    let load = Load::start(&how.client(), TOPIC, seed, PRODUCERS, PARTITIONS);
+    let load = Load::start(&how.client(), TOPIC, seed, (PRODUCERS, PARTITIONS), false);
     let mut checker = Checker::new(seed, TOPIC, &how.client(), PRODUCERS, PARTITIONS);
     let started = Instant::now();
     for life in 1..=lives {

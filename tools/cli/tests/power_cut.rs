@@ -54,7 +54,7 @@ fn a_power_cut_under_load_loses_nothing_that_was_acknowledged() {
     let mut node = Node::start(&how);
     let config = TopicConfig { segment_bytes: 16 << 20, ..TopicConfig::default() };
     Client::new(&how.client()).unwrap().create_topic(TOPIC, PARTITIONS, config).unwrap();
-    let load = Load::start(&how.client(), TOPIC, seed, PRODUCERS, PARTITIONS);
+    let load = Load::start(&how.client(), TOPIC, seed, (PRODUCERS, PARTITIONS), true);
     let mut checker = Checker::new(seed, TOPIC, &how.client(), PRODUCERS, PARTITIONS);
     let started = Instant::now();
     for cut in 1..=cuts {

@@ -3,6 +3,10 @@
 //! Nothing overtakes: batches are sent in the order they were sealed, and when one is refused for now or its
 //! connection breaks, no further one is sent until all that are in flight were answered; then all unacknowledged ones
 //! are sent again, oldest first, with the numbers they had. The node's window drops those it has already.
+//!
+//! After a refusal for good the numbers can't go on: the refused batch has left a gap, or, where the disk failed, may
+//! be in the log after all. Then the lane goes on under another id, and batches whose fate nobody knows are given up,
+//! because under another id the node could not tell that it has them.
 
 use std::collections::VecDeque;
 
@@ -41,6 +45,8 @@ pub(crate) struct Batch {
     numbered: Option<(Identity, i32)>,
     /// Whether it was ever sent, so that the node may have it.
     pub(crate) was_sent: bool,
+    /// Whether its last answer was lost with its connection.
+    is_uncertain: bool,
     fate: Option<Fate>,
 }
 
@@ -77,11 +83,9 @@ pub(crate) struct Lane {
     pub(crate) is_listed: bool,
     identity: Option<Identity>,
     next_sequence: i32,
-    /// Unsent numbers are to begin here once the lane has drained, because a batch before was refused for good.
-    renumber_from: Option<i32>,
     /// Whether the node has appended a batch under this identity.
     is_known: bool,
-    /// The node does not go on with this lane's numbers: once it has drained it needs another identity.
+    /// The numbers can't go on: once the lane has drained it needs another identity.
     is_disowned: bool,
 }
 
@@ -112,7 +116,6 @@ impl Lane {
             is_listed: false,
             identity: None,
             next_sequence: 0,
-            renumber_from: None,
             is_known: false,
             is_disowned: false,
         }
@@ -122,6 +125,7 @@ impl Lane {
     pub(crate) fn push(&mut self, mut batch: Batch) {
         batch.numbered = None;
         batch.was_sent = false;
+        batch.is_uncertain = false;
         batch.fate = Some(Fate::Waiting);
         self.queue.push_back(batch);
     }
@@ -139,7 +143,6 @@ impl Lane {
     pub(crate) fn identify(&mut self, identity: Identity) {
         self.identity = Some(identity);
         self.next_sequence = 0;
-        self.renumber_from = None;
         self.is_known = false;
         self.is_disowned = false;
     }
@@ -148,7 +151,9 @@ impl Lane {
     pub(crate) fn may_send(&mut self, now_us: u64) -> bool {
         if self.is_draining && self.in_flight == 0 && now_us >= self.retry_at_us {
             self.is_draining = false;
-            self.renumber_waiting();
+            if self.is_disowned {
+                self.disown();
+            }
         }
         !self.is_draining
     }
@@ -188,15 +193,13 @@ impl Lane {
         let Some(batch) = self.queue.get(position).filter(|batch| batch.fate() == Fate::InFlight) else {
             return Hint::default();
         };
-        let sequence = batch.numbered.map(|(_, sequence)| sequence);
-        let records = batch.records();
+        let (is_numbered, is_uncertain) = (batch.numbered.is_some(), batch.is_uncertain);
         self.in_flight -= 1;
         let failure = match answer {
             Ok(offset) => {
                 self.backoff.reset();
                 self.is_known = true;
                 self.settle(position, Ok(Some(offset)));
-                self.go_on_after(sequence, records);
                 return Hint::default();
             }
             Err(failure) => failure,
@@ -209,14 +212,15 @@ impl Lane {
             self.is_known = true;
             self.settle(position, Ok(None));
         } else if failure.is_retriable || is_echo {
-            self.set_waiting(position);
+            self.set_waiting(position, is_echo);
             let wait_us = if is_echo { 0 } else { self.backoff.next_us() };
             self.drain_until(now_us + wait_us);
         } else {
-            self.settle(position, Err(DeliveryError::Refused(failure)));
-            if let Some(sequence) = sequence {
-                self.is_disowned |= kind.is_some_and(disowns);
-                self.renumber_from.get_or_insert(sequence);
+            // An earlier try may have been appended before it was refused this time.
+            let error = if is_uncertain { DeliveryError::Unknown } else { DeliveryError::Refused(failure) };
+            self.settle(position, Err(error));
+            if is_numbered {
+                self.is_disowned = true;
                 self.drain_until(now_us);
             }
         }
@@ -224,27 +228,16 @@ impl Lane {
         Hint { map_is_stale, is_disowned: self.is_disowned }
     }
 
-    /// The node has appended a batch although one before it was refused: numbers go on after this one. (It takes any
-    /// number from a producer that it does not know yet.)
-    fn go_on_after(&mut self, sequence: Option<i32>, records: u32) {
-        if let (Some(from), Some(sequence)) = (self.renumber_from, sequence)
-            && sequence.wrapping_sub(from) >= 0
-        {
-            self.renumber_from = Some(sequence_after(sequence, records));
-        }
-    }
-
     /// The connection broke: whatever was in flight is sent again once it stands again.
     pub(crate) fn on_link_down(&mut self) {
         for batch in &mut self.queue {
             if batch.fate() == Fate::InFlight {
                 batch.fate = Some(Fate::Waiting);
+                batch.is_uncertain = true;
             }
         }
         self.in_flight = 0;
-        if self.renumber_from.is_none() {
-            self.is_draining = false;
-        }
+        self.is_draining = self.is_disowned;
     }
 
     /// Settles what was begun before `begun_before_us` as failed. Returns whether any was.
@@ -285,6 +278,11 @@ impl Lane {
         self.queue.iter().find(|batch| batch.fate() == Fate::InFlight).map(|batch| batch.sent_us)
     }
 
+    /// Whether the batch at the front has something to report.
+    pub(crate) fn is_front_settled(&self) -> bool {
+        self.queue.front().is_some_and(|batch| matches!(batch.fate(), Fate::Settled(_)))
+    }
+
     /// Takes the batch at the front if it is settled, so that reports come in order.
     pub(crate) fn pop_settled(&mut self) -> Option<(Batch, Result<Option<Offset>, DeliveryError>)> {
         let Fate::Settled(outcome) = self.queue.front()?.fate() else { return None };
@@ -302,8 +300,10 @@ impl Lane {
         }
     }
 
-    fn set_waiting(&mut self, position: usize) {
+    /// `is_absent`: the node has said that it does not have the batch, whatever became of earlier tries.
+    fn set_waiting(&mut self, position: usize, is_absent: bool) {
         if let Some(batch) = self.queue.get_mut(position) {
+            batch.is_uncertain &= !is_absent;
             batch.fate = Some(Fate::Waiting);
         }
     }
@@ -317,34 +317,15 @@ impl Lane {
         self.retry_at_us = self.retry_at_us.max(at_us);
     }
 
-    /// Closes the gap that a batch refused for good has left in the numbers. All after it were refused as out of order.
-    fn renumber_waiting(&mut self) {
-        let Some(from) = self.renumber_from.take() else { return };
-        if self.is_disowned {
-            self.identity = None;
-            for batch in &mut self.queue {
-                batch.numbered = None;
-            }
-            return;
-        }
-        let Some(identity) = self.identity else { return };
-        let mut next = from;
+    /// Gives up the identity, and what the node may have under it.
+    fn disown(&mut self) {
+        self.identity = None;
+        self.is_disowned = false;
+        self.give_up(|batch| batch.is_uncertain, DeliveryError::Unknown);
         for batch in &mut self.queue {
-            if batch.fate() == Fate::Waiting && batch.numbered.is_some() {
-                number(batch, identity, next);
-                next = sequence_after(next, batch.records());
-            }
+            batch.numbered = None;
         }
-        self.next_sequence = next;
     }
-}
-
-/// Whether a refusal means that the node does not go on with the producer's numbers.
-const fn disowns(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::OutOfOrderSequenceNumber | ErrorKind::InvalidProducerEpoch | ErrorKind::UnknownProducerId
-    )
 }
 
 fn number(batch: &mut Batch, identity: Identity, base_sequence: i32) {

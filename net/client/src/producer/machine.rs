@@ -370,6 +370,10 @@ impl Machine {
             }
             return;
         }
+        if lane.is_front_settled() {
+            self.report(number);
+        }
+        let Some(lane) = self.lanes.get_mut(number as usize) else { return };
         if config.is_idempotent && lane.wants_identity() {
             match self.identity {
                 Some(identity) if lane.in_flight == 0 => lane.identify(identity),

@@ -20,14 +20,14 @@ pub struct Delivery {
 /// Why a record was not delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeliveryError {
-    /// The node refused its batch for good; it is not in the log.
+    /// The node refused its batch for good; it is not in the log, unless its disk failed, when it may be.
     #[error("the node refused the batch: {}", describe(.0))]
     Refused(Failure),
     /// It was never sent: no connection, or no room, for longer than the delivery timeout.
     #[error("not sent within the delivery timeout; is the node up and reachable?")]
     NotSent,
-    /// It was sent, but no acknowledgement came in time: it may be in the log or not.
-    #[error("sent, but not acknowledged within the delivery timeout: it may be in the log or not")]
+    /// It was sent, but no acknowledgement came: it may be in the log or not.
+    #[error("sent, but not acknowledged: it may be in the log or not")]
     Unknown,
     /// The producer was closed before the record was acknowledged: it may be in the log or not.
     #[error("the producer was closed before the acknowledgement came: it may be in the log or not")]

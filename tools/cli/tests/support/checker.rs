@@ -3,6 +3,7 @@
 //! Found are: acknowledged records that are lost or at another offset; records that came twice, out of order, or that
 //! nobody sent; and records that were read before a crash and are others, or gone, after it.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use cutwater_api::OffsetSpec;
@@ -10,7 +11,7 @@ use cutwater_client::{Client, ClientConfig, Consumer, ConsumerConfig, StartAt, W
 use cutwater_load::payload::Stamp;
 use cutwater_model::{Offset, PartitionId, ShardId};
 
-use super::load::{Ack, value};
+use super::load::{Ack, Fate, value};
 
 /// How much of what was read before is read again after each crash.
 const READ_AGAIN: usize = 1000;
@@ -31,6 +32,8 @@ pub(crate) struct Checker {
     next: Vec<Vec<u64>>,
     /// Acknowledged, not yet found.
     acks: Vec<Ack>,
+    /// Partition, producer and number of those that may be missing.
+    given_up: HashSet<(u32, u32, u64)>,
     pub(crate) acked: u64,
 }
 
@@ -44,34 +47,49 @@ impl Checker {
             logs: vec![Vec::new(); partitions as usize],
             next: vec![vec![0; producers as usize]; partitions as usize],
             acks: Vec::new(),
+            given_up: HashSet::new(),
             acked: 0,
         }
     }
 
     /// Reads what has come since, and a part of what was there, and looks for all these acknowledgements.
     pub(crate) fn check(&mut self, acks: Vec<Ack>) {
-        self.acked += acks.len() as u64;
-        self.acks.extend(acks);
+        self.take(acks);
         self.read(READ_AGAIN);
         self.check_acks();
     }
 
     /// Reads everything once more. All that was sent must be there, and nothing else.
     pub(crate) fn check_all(&mut self, sent: &[Vec<u64>], acks: Vec<Ack>) {
-        self.acked += acks.len() as u64;
-        self.acks.extend(acks);
+        self.take(acks);
         self.read(usize::MAX);
         self.check_acks();
         for (partition, next) in self.next.iter().enumerate() {
-            for (producer, &next) in next.iter().enumerate() {
+            for (producer, &there) in next.iter().enumerate() {
                 let sent = sent[producer][partition];
+                // Only what was given up may be missing at the end.
+                let missing = (there..sent)
+                    .find(|&number| !self.given_up.contains(&(partition as u32, producer as u32, number)));
                 assert_eq!(
-                    next, sent,
-                    "partition {partition}: producer {producer} sent {sent}, {next} are there"
+                    missing, None,
+                    "partition {partition}: producer {producer} sent {sent}, {there} are there"
                 );
+                assert!(there <= sent, "partition {partition}: more of producer {producer} than it sent");
             }
         }
-        assert_eq!(self.acked, sent.iter().flatten().sum::<u64>(), "each record is acknowledged once");
+        let told = self.acked + self.given_up.len() as u64;
+        assert_eq!(told, sent.iter().flatten().sum::<u64>(), "the fate of each record is told once");
+    }
+
+    fn take(&mut self, acks: Vec<Ack>) {
+        for ack in acks {
+            if ack.fate == Fate::GivenUp {
+                self.given_up.insert((ack.partition, ack.producer, ack.sequence));
+            } else {
+                self.acked += 1;
+                self.acks.push(ack);
+            }
+        }
     }
 
     pub(crate) fn records(&self) -> usize {
@@ -142,6 +160,9 @@ impl Checker {
         }
         assert_eq!(offset, log.len() as i64, "{at}: offsets are dense");
         let next = &mut self.next[partition as usize][stamp.connection as usize];
+        while stamp.sequence > *next && self.given_up.contains(&(partition, stamp.connection, *next)) {
+            *next += 1;
+        }
         assert_eq!(
             stamp.sequence, *next,
             "{at}: lost, doubled or reordered record of producer {}",
@@ -156,7 +177,7 @@ impl Checker {
             let log = &self.logs[ack.partition as usize];
             let next = self.next[ack.partition as usize][ack.producer as usize];
             assert!(ack.sequence < next, "acknowledged and lost: {ack:?}; {next} of them are there");
-            if let Some(offset) = ack.offset {
+            if let Fate::At(offset) = ack.fate {
                 let found = log.get(offset as usize).copied();
                 assert_eq!(
                     found,

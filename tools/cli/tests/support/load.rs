@@ -13,14 +13,24 @@ use cutwater_model::PartitionIndex;
 
 use super::Random;
 
-/// One acknowledged record.
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Acknowledged, at this offset.
+    At(i64),
+    /// Acknowledged; the node has forgotten the offset, but the record must be there.
+    Somewhere,
+    /// Not acknowledged and given up: it may be there or not.
+    GivenUp,
+}
+
+/// A record whose fate is known.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ack {
     pub(crate) producer: u32,
     pub(crate) partition: u32,
     pub(crate) sequence: u64,
-    /// `None` where the node has forgotten which one it was: the record must still be there.
-    pub(crate) offset: Option<i64>,
+    pub(crate) fate: Fate,
 }
 
 /// How often a record is so large that its batch goes past the journal.
@@ -37,13 +47,13 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Starts so many producers, each on a thread of its own.
+    /// Starts so many producers, each on a thread of its own. Unless they `may_fail`, no record may be refused.
     pub(crate) fn start(
         client: &ClientConfig,
         topic: &str,
         run: u64,
-        producers: u32,
-        partitions: u32,
+        (producers, partitions): (u32, u32),
+        may_fail: bool,
     ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let acks = Arc::new(Mutex::new(Vec::new()));
@@ -58,6 +68,7 @@ impl Load {
                     sent: Vec::new(),
                     acks: acks.clone(),
                     random: Random(run ^ u64::from(producer)),
+                    may_fail,
                 };
                 let stop = stop.clone();
                 thread::spawn(move || sender.run(&stop))
@@ -92,6 +103,7 @@ struct Sender {
     sent: Vec<(u32, u64)>,
     acks: Arc<Mutex<Vec<Ack>>>,
     random: Random,
+    may_fail: bool,
 }
 
 impl Sender {
@@ -139,11 +151,16 @@ impl Sender {
         let mut acks = self.acks.lock().unwrap();
         while let Some(delivery) = producer.next_delivery() {
             let (partition, sequence) = self.sent[delivery.token as usize];
-            let offset = delivery.outcome.unwrap_or_else(|error| {
-                panic!("producer {}, partition {partition}, record {sequence}: {error}", self.producer)
-            });
-            let offset = offset.map(|offset| offset.0);
-            acks.push(Ack { producer: self.producer, partition, sequence, offset });
+            let fate = match delivery.outcome {
+                Ok(Some(offset)) => Fate::At(offset.0),
+                Ok(None) => Fate::Somewhere,
+                // A node without a disk says so.
+                Err(_) if self.may_fail => Fate::GivenUp,
+                Err(error) => {
+                    panic!("producer {}, partition {partition}, record {sequence}: {error}", self.producer)
+                }
+            };
+            acks.push(Ack { producer: self.producer, partition, sequence, fate });
         }
     }
 }
