@@ -100,7 +100,7 @@ impl Known {
         let mut replaced = Vec::new();
         while let Some((&other, there)) = self.bound.range(..end).next_back() {
             let is_other = there.attempt != by.attempt || other != base;
-            let is_higher = by.epoch.is_none_or(|epoch| there.epoch.is_none_or(|there| there < epoch));
+            let is_higher = by.epoch.is_none_or(|epoch| there.epoch.is_none_or(|there| there <= epoch));
             let overlaps = other.after(there.records) > base;
             if !(overlaps && is_other && is_higher && (there.excused || there.lost)) {
                 break;
@@ -136,8 +136,9 @@ impl Known {
 
     fn check_epochs(&self, partition: PartitionId, base: Offset) -> Checked {
         let Some(epoch) = self.bound.get(&base).and_then(|bound| bound.epoch) else { return Ok(()) };
-        let before = self.bound.range(..base).rev().find_map(|(_, bound)| bound.epoch);
-        let after = self.bound.range(base.after(1)..).find_map(|(_, bound)| bound.epoch);
+        let known = |bound: &Bound| bound.epoch.filter(|_| !bound.excused && !bound.lost);
+        let before = self.bound.range(..base).rev().find_map(|(_, bound)| known(bound));
+        let after = self.bound.range(base.after(1)..).find_map(|(_, bound)| known(bound));
         if before.is_some_and(|before| before > epoch) || after.is_some_and(|after| after < epoch) {
             let seen = format!("{partition} {base:?}: {before:?} {epoch:?} {after:?}");
             return Err(Finding::new("leader epochs never go back", seen));
