@@ -122,11 +122,6 @@ impl Commit {
         }
     }
 
-    /// The number of the newest group that was opened.
-    pub(crate) const fn newest_number(&self) -> u64 {
-        self.number
-    }
-
     /// The number of the oldest group that is not durable yet and has entries.
     pub(crate) fn oldest_number(&self) -> Option<u64> {
         let open = self.open.as_ref().filter(|open| !open.builder.is_empty());
@@ -158,6 +153,13 @@ impl Commit {
 pub(crate) struct Mark {
     group: u64,
     index: u32,
+}
+
+impl Mark {
+    /// The last group with an entry of the partition; 0 for none.
+    pub(crate) const fn group(self) -> u64 {
+        self.group
+    }
 }
 
 impl Shard {

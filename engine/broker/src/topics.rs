@@ -20,8 +20,8 @@ const CHECKPOINTS_PAST: u32 = 2;
 /// What is on its way out.
 #[derive(Debug, Default)]
 pub(crate) struct Departures {
-    /// Partitions that something still holds, and the newest group that may name them.
-    deleting: Vec<(Slot, u64)>,
+    /// Partitions that something still holds.
+    deleting: Vec<Slot>,
     /// Topics whose partitions are gone from here, and how many checkpoints are still to come.
     gone: Vec<(TopicId, u32)>,
     /// Topics that were told to be gone.
@@ -76,7 +76,7 @@ impl Shard {
             self.lose_partition(reader, slot);
             self.consider(reader, now, effects);
         }
-        self.departures.deleting.push((slot, self.commit.newest_number()));
+        self.departures.deleting.push(slot);
         effects.more = true;
     }
 
@@ -98,14 +98,16 @@ impl Shard {
     /// Deleted partitions that nothing holds any more lose their files.
     pub(crate) fn tend_topics(&mut self, _now: Now, effects: &mut Effects) {
         let mut deleting = core::mem::take(&mut self.departures.deleting);
-        deleting.retain(|&(slot, group)| !self.try_delete(slot, group, effects));
+        deleting.retain(|&slot| !self.try_delete(slot, effects));
         deleting.append(&mut self.departures.deleting);
         self.departures.deleting = deleting;
     }
 
-    fn try_delete(&mut self, slot: Slot, group: u64, effects: &mut Effects) -> bool {
-        let is_named = self.commit.oldest_number().is_some_and(|oldest| oldest <= group);
+    fn try_delete(&mut self, slot: Slot, effects: &mut Effects) -> bool {
+        let oldest = self.commit.oldest_number();
         let Some(owned) = self.partitions.get_mut(slot) else { return true };
+        // A bulk batch that was under way enters a group after the deletion began.
+        let is_named = oldest.is_some_and(|oldest| oldest <= owned.mark.group());
         if is_named || owned.ops > 0 || owned.pins > 0 || owned.bulk.is_some() || !owned.log.is_idle() {
             return false;
         }

@@ -22,6 +22,14 @@ impl World {
     /// # Errors
     /// The first thing found wrong.
     pub fn run(&mut self) -> Checked {
+        let found = self.run_lives();
+        if found.is_err() {
+            self.say_shards();
+        }
+        found
+    }
+
+    fn run_lives(&mut self) -> Checked {
         self.add_clients();
         let lives = self.plan.lives.clone();
         for (index, life) in lives.iter().enumerate() {
@@ -98,7 +106,6 @@ impl World {
         if is_done(self) {
             return Ok(());
         }
-        self.say_shards();
         let stuck: Vec<String> = self
             .peers
             .iter()
@@ -180,7 +187,6 @@ impl World {
         let stopped = |world: &Self| world.seats.iter().all(|seat| seat.stopped);
         while !stopped(self) && self.now_us < end_us && self.step()? {}
         if !stopped(self) {
-            self.say_shards();
             let seen = format!("{} operations under way", self.disk.in_flight());
             return Err(Finding::new("a node that is told to stop stops", seen));
         }
