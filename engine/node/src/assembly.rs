@@ -1,97 +1,99 @@
-//! A frame that came in pieces. Its memory follows the bytes that came, never the length that was promised (B4).
+//! Bytes of a connection that wait: a frame that came in pieces, or what came while nobody might read it.
+//!
+//! Its memory follows the bytes that came, never the length that was promised (B4).
 
 use std::collections::VecDeque;
 
 /// From this size on a buffer is kept for the next large frame instead of being freed.
 const LARGE_BYTES: usize = 64 * 1024;
 
-/// The beginning of a frame that is not whole yet.
+/// Bytes from the front of what a peer sent and nobody has consumed.
 #[derive(Debug, Default)]
 pub(crate) struct Assembly {
     bytes: Vec<u8>,
+    /// Of these, so many are consumed.
+    consumed: usize,
+    /// Another look is worth it once there are so many.
     needed: usize,
 }
 
 impl Assembly {
-    /// Whether no frame has begun.
+    /// Whether nothing waits.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// What came so far.
+    /// What waits.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.bytes[self.consumed..]
     }
 
-    /// Whether a frame has begun and as much of it has come as was asked for.
+    /// Whether there is enough for another look.
     pub(crate) fn is_whole(&self) -> bool {
-        !self.bytes.is_empty() && self.bytes.len() >= self.needed
+        !self.bytes.is_empty() && self.bytes().len() >= self.needed
     }
 
     /// Says how many bytes are needed in all before another look is worth it.
     pub(crate) fn need(&mut self, bytes: usize) {
-        self.needed = bytes.max(self.bytes.len() + 1);
+        self.needed = bytes.max(self.bytes().len() + 1);
     }
 
     /// Takes what is missing from the front of `from` and returns how many bytes that was.
     pub(crate) fn take(&mut self, from: &[u8], pool: &mut AssemblyPool) -> usize {
-        let missing = self.needed.saturating_sub(self.bytes.len()).min(from.len());
-        let len = self.bytes.len() + missing;
-        if len > self.bytes.capacity() {
-            self.grow(len, pool);
-        }
-        self.bytes.extend_from_slice(&from[..missing]);
+        let missing = self.needed.saturating_sub(self.bytes().len()).min(from.len());
+        self.put(&from[..missing], pool);
         missing
     }
 
-    /// Takes bytes that were received elsewhere; how many are needed is found out by a look.
-    pub(crate) fn put(&mut self, bytes: &[u8], pool: &mut AssemblyPool) {
-        let before = self.bytes.capacity();
-        self.bytes.extend_from_slice(bytes);
-        pool.held += self.bytes.capacity() - before;
+    /// Takes all bytes, whether they are needed now or not.
+    pub(crate) fn put(&mut self, from: &[u8], pool: &mut AssemblyPool) {
+        if self.bytes.len() + from.len() > self.bytes.capacity() {
+            self.grow(self.bytes().len() + from.len(), pool);
+        }
+        self.bytes.extend_from_slice(from);
     }
 
-    /// Makes room for `len` bytes, at most four times what has come. A used buffer that is large enough costs
+    /// Makes room for `len` bytes in all, at most four times what has come. A used buffer that is large enough costs
     /// nothing new; otherwise large steps keep the copying of a large frame to a third of its length.
+    #[cold]
     fn grow(&mut self, len: usize, pool: &mut AssemblyPool) {
-        let old = self.bytes.capacity();
-        let mut larger = match pool.take(self.needed) {
+        let wanted = self.needed.max(len);
+        let mut larger = match pool.take(wanted) {
             Some(used) => used,
-            None => Vec::with_capacity(self.needed.min(len * 4).max(len)),
+            None => Vec::with_capacity(wanted.min(len * 4)),
         };
-        larger.extend_from_slice(&self.bytes);
-        pool.held = (pool.held + larger.capacity()).saturating_sub(old);
-        let old = core::mem::replace(&mut self.bytes, larger);
-        pool.keep(old);
+        larger.extend_from_slice(self.bytes());
+        pool.held = (pool.held + larger.capacity()).saturating_sub(self.bytes.capacity());
+        pool.keep(core::mem::replace(&mut self.bytes, larger));
+        self.consumed = 0;
     }
 
-    /// Drops bytes from the front: all of them in nearly every case.
+    /// Drops bytes from the front.
     pub(crate) fn consume(&mut self, bytes: usize, pool: &mut AssemblyPool) {
-        if bytes >= self.bytes.len() {
+        self.consumed += bytes;
+        self.needed = 0;
+        if self.consumed >= self.bytes.len() {
             self.clear(pool);
-        } else {
-            self.bytes.drain(..bytes);
-            self.needed = 0;
         }
     }
 
-    /// Forgets the frame. A large buffer goes to whoever needs one next.
-    pub(crate) fn clear(&mut self, pool: &mut AssemblyPool) {
-        self.needed = 0;
+    /// Forgets all. A large buffer goes to whoever needs one next.
+    fn clear(&mut self, pool: &mut AssemblyPool) {
         if self.bytes.capacity() >= LARGE_BYTES {
-            pool.held = pool.held.saturating_sub(self.bytes.capacity());
-            pool.keep(core::mem::take(&mut self.bytes));
-        } else {
-            self.bytes.clear();
+            return self.release(pool);
         }
+        self.bytes.clear();
+        self.consumed = 0;
+        self.needed = 0;
     }
 
     /// Gives all memory back: the connection is gone.
     pub(crate) fn release(&mut self, pool: &mut AssemblyPool) {
-        self.needed = 0;
         pool.held = pool.held.saturating_sub(self.bytes.capacity());
         pool.keep(core::mem::take(&mut self.bytes));
+        self.consumed = 0;
+        self.needed = 0;
     }
 }
 
@@ -170,6 +172,22 @@ mod tests {
         assert_eq!(assembly.bytes(), b"abcd");
         assembly.consume(4, &mut pool);
         assert!(assembly.is_empty());
+    }
+
+    #[test]
+    fn several_frames_that_waited_are_consumed_one_after_the_other() {
+        let mut pool = AssemblyPool::new(0);
+        let mut assembly = Assembly::default();
+        assembly.put(b"abcdef", &mut pool);
+        assembly.consume(2, &mut pool);
+        assert_eq!(assembly.bytes(), b"cdef");
+        assembly.need(8);
+        assert_eq!(assembly.take(b"ghijklmnop", &mut pool), 4);
+        assert_eq!(assembly.bytes(), b"cdefghij");
+        assembly.consume(8, &mut pool);
+        assert!(assembly.is_empty());
+        assembly.release(&mut pool);
+        assert_eq!(pool.held(), 0);
     }
 
     #[test]

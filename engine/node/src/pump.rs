@@ -198,17 +198,20 @@ impl<C: Core, S: Session> Pump<C, S> {
         let had_completions = self.reap();
         let had_messages = self.take_messages();
         let inputs = self.take_input();
-        if self.now.mono_us >= self.tick_us {
+        let is_due = self.now.mono_us >= self.tick_us;
+        if is_due {
             self.tick();
         }
-        self.effects.more = false;
-        self.core.handle(Input::Continue, self.now, &mut self.effects);
+        let has_news = had_completions || had_messages || inputs > 0;
+        if core::mem::take(&mut self.effects.more) || has_news || is_due {
+            self.core.handle(Input::Continue, self.now, &mut self.effects);
+        }
         self.carry_out_effects();
         self.send_acks();
         self.send_dirty();
         self.ports.push_messages(&mut self.effects.to_shards);
         self.rearm_starved();
-        if had_completions || had_messages || inputs > 0 {
+        if has_news {
             self.idle.worked(self.now.mono_us);
         }
         self.publish();

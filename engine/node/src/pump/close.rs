@@ -6,7 +6,7 @@ use cutwater_api::{CloseReason, NodeFacts, Session};
 use cutwater_broker::Input;
 use cutwater_model::{ShardId, limits};
 
-use super::{Core, Pump, Purpose};
+use super::{Core, Pump};
 use crate::ports::HandOver;
 
 impl<C: Core, S: Session> Pump<C, S> {
@@ -98,10 +98,8 @@ impl<C: Core, S: Session> Pump<C, S> {
         }
         let Some(connection) = self.connections.at(slot) else { return };
         connection.moving = Some(shard);
-        if connection.is_receiving && !connection.is_cancelling {
-            connection.is_cancelling = true;
-            self.ring.cancel(Purpose::Receive.token(slot));
-        }
+        self.set_received_aside(slot);
+        self.cancel_receive(slot);
         self.hand_over_if_quiet(slot);
     }
 
@@ -113,11 +111,7 @@ impl<C: Core, S: Session> Pump<C, S> {
             return;
         }
         let id = connection.id;
-        let mut unread = connection.assembly.bytes().to_vec();
-        for received in connection.received.drain(..) {
-            unread.extend_from_slice(&received.buffer[received.consumed..]);
-            self.ring.recycle(received.buffer);
-        }
+        let unread = connection.assembly.bytes().to_vec();
         connection.assembly.release(&mut self.assemblies);
         self.core.handle(Input::Closed(id), self.now, &mut self.effects);
         if let Some(connection) = self.connections.remove(slot) {

@@ -60,10 +60,11 @@ impl<C: Core, S: Session> Pump<C, S> {
         }
     }
 
-    /// Takes nothing more from a connection. Its receive goes on until some buffers wait; then it is cancelled.
+    /// Takes nothing more from a connection. Its receive is cancelled when more comes.
     fn pause(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get(id) {
             connection.is_paused = true;
+            self.set_received_aside(id.slot);
         }
     }
 

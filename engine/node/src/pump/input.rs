@@ -10,6 +10,9 @@ use super::{Core, Pump, Purpose, Stopping};
 use crate::assembly::AssemblyPool;
 use crate::connection::{Connection, Received};
 
+/// Connections without a receive buffer that are served again in one turn.
+const STARVED_PER_TURN: usize = 64;
+
 /// What is left of a turn's share.
 struct Budget {
     inputs: u32,
@@ -54,6 +57,7 @@ impl<C: Core, S: Session> Pump<C, S> {
     /// Bytes came, or the receive ended.
     pub(super) fn on_received(&mut self, slot: u32, completion: Completion) {
         let Completion { result, more, attachment, .. } = completion;
+        let at_us = self.now.mono_us;
         let buffer = match attachment {
             Attachment::Received(buffer) => Some(buffer),
             _ => None,
@@ -69,37 +73,66 @@ impl<C: Core, S: Session> Pump<C, S> {
             buffer.into_iter().for_each(|buffer| self.ring.recycle(buffer));
             return self.free_if_idle(slot);
         }
-        if connection.moving.is_some() && !matches!((result, &buffer), (Ok(0), _)) {
-            let at_us = self.now.mono_us;
-            connection.received.extend(buffer.map(|buffer| Received { buffer, consumed: 0, at_us }));
-            return self.hand_over_if_quiet(slot);
-        }
         match (result, buffer) {
             (Ok(0), buffer) => {
-                connection.has_ended = true;
                 buffer.into_iter().for_each(|buffer| self.ring.recycle(buffer));
-                if connection.received.is_empty() {
+                connection.has_ended = true;
+                let is_used_up = connection.received.is_empty() && !connection.assembly.is_whole();
+                if is_used_up || connection.moving.is_some() {
                     self.close_after_output(slot, CloseReason::Peer);
                 }
             }
-            (Ok(_), Some(buffer)) => {
-                let received = Received { buffer, consumed: 0, at_us: self.now.mono_us };
-                connection.received.push_back(received);
-                if connection.may_read() && !connection.is_ready {
-                    connection.is_ready = true;
-                    self.ready.push_back(slot);
-                }
-                let holds_much = connection.received.len() >= limits::RECEIVED_BUFFERS_MAX;
-                if holds_much && connection.is_receiving && !connection.is_cancelling {
-                    connection.is_cancelling = true;
-                    self.ring.cancel(Purpose::Receive.token(slot));
-                }
-                self.receive_if_wanted(slot);
-            }
+            (Ok(_), Some(buffer)) => self.take_received(slot, Received { buffer, consumed: 0, at_us }),
             (Err(Errno::NO_BUFFERS), _) => self.starved.push_back(slot),
             (Err(Errno::CANCELED), _) | (Ok(_), None) => self.receive_if_wanted(slot),
             (Err(errno), _) if errno.is_transient() => self.receive_if_wanted(slot),
             (Err(_), _) => self.close(slot, CloseReason::Peer),
+        }
+        self.hand_over_if_quiet(slot);
+    }
+
+    /// Puts bytes into the rotation. What may not be read now is copied, so that the ring has its buffer back.
+    fn take_received(&mut self, slot: u32, received: Received) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        if !connection.may_read() {
+            if connection.closing.is_none() {
+                connection.assembly.put(&received.buffer, &mut self.assemblies);
+            }
+            self.ring.recycle(received.buffer);
+            self.cancel_receive(slot);
+            if self.assemblies.held() > self.assembly_bytes_max {
+                self.close(slot, CloseReason::Crowded);
+            }
+            return;
+        }
+        connection.received.push_back(received);
+        if !connection.is_ready {
+            connection.is_ready = true;
+            self.ready.push_back(slot);
+        }
+        if connection.received.len() >= limits::RECEIVED_BUFFERS_MAX {
+            self.cancel_receive(slot);
+        }
+        self.receive_if_wanted(slot);
+    }
+
+    /// Receives no more for the time being.
+    pub(super) fn cancel_receive(&mut self, slot: u32) {
+        if let Some(connection) = self.connections.at(slot)
+            && connection.is_receiving
+            && !connection.is_cancelling
+        {
+            connection.is_cancelling = true;
+            self.ring.cancel(Purpose::Receive.token(slot));
+        }
+    }
+
+    /// Copies what was received and may not be read now, behind what waits already.
+    pub(super) fn set_received_aside(&mut self, slot: u32) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        for received in connection.received.drain(..) {
+            connection.assembly.put(&received.buffer[received.consumed..], &mut self.assemblies);
+            self.ring.recycle(received.buffer);
         }
     }
 
@@ -120,7 +153,7 @@ impl<C: Core, S: Session> Pump<C, S> {
 
     /// Receives again for those that found no buffer, now that some have come back.
     pub(super) fn rearm_starved(&mut self) {
-        for _ in 0..self.starved.len() {
+        for _ in 0..self.starved.len().min(STARVED_PER_TURN) {
             let Some(slot) = self.starved.pop_front() else { break };
             self.receive_if_wanted(slot);
         }
@@ -191,7 +224,7 @@ impl<C: Core, S: Session> Pump<C, S> {
                 self.close(slot, CloseReason::Crowded);
             }
             // What waits is taken up again when its answers have left.
-            Outcome::Drained | Outcome::Spent if is_blocked => {}
+            Outcome::Drained | Outcome::Spent if is_blocked => self.set_received_aside(slot),
             Outcome::Drained | Outcome::Spent if may_go_on => {
                 connection.is_ready = true;
                 self.ready.push_back(slot);
