@@ -137,6 +137,7 @@ pub fn run<S: Session + Send + 'static>(
 ) -> Result<(), NodeError> {
     let begun = Instant::now();
     probe::machine()?;
+    probe::place(&config.data)?;
     let folder = DataFolder::open(&config.data, LOCK_WAIT)?;
     probe::folder(folder.path())?;
     let listener = listen(config.listen, BACKLOG)?;
@@ -150,6 +151,7 @@ pub fn run<S: Session + Send + 'static>(
     DiskStorage::new(folder.clone())?.flush_all()?;
     let mut storage = DiskStorage::recovering(folder.clone(), SETTLE_WAIT)?;
     let (controller, shards_before) = open_metadata(&mut storage, config.shards)?;
+    tracing::debug!(took_ms = begun.elapsed().as_millis() as u64, "the metadata is open");
     let on_disk = cutwater_broker::shards_on_disk(&mut storage)?;
     let must_redistribute = shards_before.is_some() || on_disk.iter().any(|shard| shard.0 >= config.shards);
     drop(storage);
@@ -408,6 +410,8 @@ fn wait_until_ready(
         match ready.recv_timeout(PROGRESS) {
             Ok(Ok((shard, report))) => {
                 count += 1;
+                let took_ms = begun.elapsed().as_millis() as u64;
+                tracing::debug!(shard = shard.0, took_ms, "the shard is ready");
                 tell(shard, &report);
             }
             Ok(Err(error)) => return Err(error),

@@ -73,6 +73,14 @@ pub(super) fn machine() -> Result<(), ProbeError> {
     Ring::new(&RingConfig { receive_buffers: 0, ..RingConfig::small() }).map(drop).map_err(ProbeError::Ring)
 }
 
+/// Checks that nothing else lies where the folder is or is to be.
+pub(super) fn place(path: &Path) -> Result<(), ProbeError> {
+    if path.exists() && !path.is_dir() {
+        return Err(ProbeError::NotWritable { path: path.to_owned(), errno: Errno(libc::ENOTDIR) });
+    }
+    Ok(())
+}
+
 /// Checks that files of the folder can be made and written past the page cache. Leaves nothing behind: the file it
 /// makes has no name (O_TMPFILE, open(2)).
 pub(super) fn folder(path: &Path) -> Result<(), ProbeError> {
