@@ -26,8 +26,9 @@ use crate::writers::Writers;
 
 /// How long to wait for what is under way when a run ends.
 const DRAIN: Duration = Duration::from_secs(10);
-/// After so many turns without work the loop lets others of its core run.
-const IDLE_TURNS: u32 = 64;
+/// So often the loop lets others of its core run, work or not: a disk's interrupts may come to this core, and the kernel
+/// finishes the node's durable writes there.
+const YIELD_NS: u64 = 30_000;
 /// Latencies beyond this are recorded as this.
 const LATENCY_NS_MAX: u64 = 600_000_000_000;
 const KEY_TEMPLATES_MAX: u32 = 10_000;
@@ -128,7 +129,7 @@ struct Run {
     delete_topic: bool,
     shown_ns: u64,
     started_ns: u64,
-    idle_turns: u32,
+    yielded_ns: u64,
 }
 
 impl Run {
@@ -175,7 +176,7 @@ impl Run {
             delete_topic: arguments.delete_topic,
             shown_ns: now_ns,
             started_ns: now_ns,
-            idle_turns: 0,
+            yielded_ns: 0,
         })
     }
 
@@ -358,10 +359,12 @@ impl Run {
         if let Some(readers) = &mut self.state.readers {
             readers.give_credit(&mut self.transport);
         }
-        // The kernel's workers may need this core to finish what is waited for.
-        self.idle_turns = if now_ns == 0 { self.idle_turns + 1 } else { 0 };
-        if self.idle_turns >= IDLE_TURNS {
-            self.idle_turns = 0;
+        // The kernel's workers may need this core to finish what is waited for, busy as it is.
+        if now_ns == 0 {
+            now_ns = Clock.mono_ns();
+        }
+        if now_ns - self.yielded_ns >= YIELD_NS {
+            self.yielded_ns = now_ns;
             cores::yield_core();
         }
         Ok(())

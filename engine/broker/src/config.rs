@@ -39,7 +39,10 @@ pub struct Config {
     pub pool_files_max: usize,
     /// Whether a journal with a hole in its middle is served all the same: an operator's explicit word (R3).
     pub accepts_loss: bool,
-    /// Part of the payload memory above which written pages are given up, in percent.
+    /// Part of the payload memory above which pages that are flushed are given up, in percent. What is used again
+    /// soon is in the caches, and memory that was never used costs a fault a page.
+    pub memory_soft_percent: u32,
+    /// Part of it above which pages are written and flushed so that they can be given up.
     pub memory_high_percent: u32,
 }
 
@@ -68,6 +71,7 @@ impl Config {
             cold_reads_in_flight_max: 16,
             pool_files_max: 16,
             accepts_loss: false,
+            memory_soft_percent: 25,
             memory_high_percent: 80,
         }
     }

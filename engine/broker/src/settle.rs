@@ -21,6 +21,8 @@ const WRITE_BYTES_MAX: u32 = 256 * 1024;
 const FLUSHES_EACH_MAX: usize = 32;
 /// Partitions looked at for pages to give up, per turn.
 const EVICTIONS_PER_TURN: u32 = 256;
+/// After a look for pages to give up found none, the next one comes when so much more is used.
+const EVICT_AGAIN_BYTES: u64 = 4 * 1024 * 1024;
 /// What an evicted partition may keep in memory.
 const KEEP_BYTES: u32 = 8 * 1024;
 
@@ -44,6 +46,8 @@ pub(crate) struct Settle {
     /// Memory is short: whatever is written is flushed too, and given up.
     pub(crate) wants_memory: bool,
     evict_next: u32,
+    /// No look for pages to give up below this.
+    evict_above: u64,
     retry_us: u64,
 }
 
@@ -272,7 +276,10 @@ impl Shard {
         let Some(owned) = self.partitions.get_mut(slot) else { return };
         owned.ops -= 1;
         match result {
-            Ok(_) => owned.log.flushed(plan),
+            Ok(_) => {
+                owned.log.flushed(plan);
+                self.settle.evict_above = 0;
+            }
             Err(kind) => {
                 owned.log.flush_failed(plan);
                 self.fence_partition(slot, kind, effects);
@@ -299,12 +306,15 @@ impl Shard {
         self.refuse_deferred(slot, ErrorKind::StorageError, effects);
     }
 
-    /// Gives up written and flushed pages while memory is short.
+    /// Gives up flushed pages, oldest first, while more memory is used than is good; while it is short, has more of
+    /// them flushed.
     fn tend_memory(&mut self, now: Now, effects: &mut Effects) {
-        let used = u64::from(self.pages.used_bytes());
         let total = self.slab.len() as u64;
-        let is_high = used * 100 > total * u64::from(self.config.memory_high_percent);
-        if !is_high && !self.settle.wants_memory {
+        let soft = total * u64::from(self.config.memory_soft_percent) / 100;
+        let high = total * u64::from(self.config.memory_high_percent) / 100;
+        let used = u64::from(self.pages.used_bytes());
+        let is_short = used > high || self.settle.wants_memory;
+        if used <= soft.max(self.settle.evict_above) && !is_short {
             return;
         }
         let slots = self.partitions.slots();
@@ -312,18 +322,26 @@ impl Shard {
         for _ in 0..slots.min(EVICTIONS_PER_TURN) {
             let slot = Slot(self.settle.evict_next % slots.max(1));
             self.settle.evict_next = (slot.0 + 1) % slots.max(1);
+            let excess = u64::from(self.pages.used_bytes()).saturating_sub(soft);
+            if excess == 0 {
+                break;
+            }
             if let Some(owned) = self.partitions.get_mut(slot)
                 && owned.log.resident_bytes() > KEEP_BYTES
             {
-                freed += owned.log.evict(&mut self.slab, &mut self.pages, KEEP_BYTES);
-                if !owned.is_hurried && owned.log.resident_bytes() > KEEP_BYTES && owned.is_dirty {
+                let excess = u32::try_from(excess).unwrap_or(u32::MAX);
+                let keep = owned.log.resident_bytes().saturating_sub(excess).max(KEEP_BYTES);
+                freed += owned.log.evict(&mut self.slab, &mut self.pages, keep);
+                if is_short && !owned.is_hurried && owned.is_dirty {
                     owned.is_hurried = true;
                     self.settle.hurried.push_back(slot);
                 }
             }
         }
-        self.settle.wants_memory = is_high;
-        if is_high && freed == 0 {
+        // Where nothing could go, the next look is worth it only after more was used, or something was flushed.
+        self.settle.evict_above = if freed == 0 { used + EVICT_AGAIN_BYTES } else { 0 };
+        self.settle.wants_memory = used > high;
+        if is_short && freed == 0 {
             effects.wake_at(now.mono_us + 1000);
         }
     }

@@ -215,6 +215,7 @@ impl<C: Core, S: Session> Pump<C, S> {
             self.idle.worked(self.now.mono_us);
         }
         self.publish();
+        self.idle.share(self.now.mono_us, self.disk.is_busy());
         Ok(())
     }
 

@@ -184,6 +184,7 @@ fn config(random: &mut Random) -> Config {
         syncs_in_flight_max: random.between(1, 8) as usize,
         cold_reads_in_flight_max: random.between(1, 8) as usize,
         pool_files_max: random.between(0, 4) as usize,
+        memory_soft_percent: random.between(10, 30) as u32,
         memory_high_percent: random.between(30, 80) as u32,
         ..Config::new(ShardId(0), 1, 0)
     }
