@@ -13,10 +13,11 @@ use cutwater_journal::checkpoint::{
 };
 use cutwater_log::Covered;
 use cutwater_model::storage::StorageErrorKind;
+use cutwater_model::topic::Durability;
 use cutwater_model::{FileName, MemoryRange, Now};
 
 use crate::effect::{Effect, Effects};
-use crate::partition::{Slot, Stage};
+use crate::partition::{Owned, Slot, Stage};
 use crate::shard::{Purpose, Shard};
 
 /// While a deleted topic waits for checkpoints, they come no closer together than this, microseconds.
@@ -221,6 +222,7 @@ impl Shard {
             generation: self.checkpoints.generation + 1,
             from,
             journal_file_bytes: self.config.journal_file_bytes,
+            names_all: self.has_settled_for_good(),
             ..CheckpointHead::default()
         };
         self.checkpoints.phase = Phase::Writing(Box::new(Writing {
@@ -231,6 +233,22 @@ impl Shard {
             record_done: 0,
             is_busy: false,
         }));
+    }
+
+    /// Whether this shard stops, and has shown nothing that the checkpoint begun now doesn't name: then the next start
+    /// has no offsets to skip.
+    fn has_settled_for_good(&self) -> bool {
+        let is_named = |owned: &Owned| {
+            let is_settled = owned.log.flushed_end().end.offset >= owned.log.end().offset;
+            owned.config.durability != Durability::Memory
+                || owned.stage == Stage::Deleting
+                || owned.stage != Stage::Fenced && is_settled
+        };
+        // A shard that stops takes no appends.
+        self.is_stopping
+            && !self.commit.has_failed
+            && self.commit.is_idle()
+            && self.partitions.iter().all(|(_, owned)| is_named(owned))
     }
 
     /// Puts partitions into one piece and writes it; the next turn goes on. At the end the head follows.

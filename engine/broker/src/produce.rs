@@ -8,12 +8,13 @@ use cutwater_api::{Produce, Produced, RequiredAcks, Ticket};
 use cutwater_journal::{EntryHead, EntryKind, Sequence};
 use cutwater_log::{Appended, LogEnd, NoRoom, ProducerBatch, ProducerVerdict};
 use cutwater_model::batch::{self, Header, Limits, Summary, TimestampPatch};
+use cutwater_model::limits::MEMORY_AHEAD_RECORDS_MAX;
 use cutwater_model::topic::{Durability, TimestampType};
 use cutwater_model::{ErrorKind, Now, Offset, ShardId, TimestampMs};
 
 use crate::effect::{Ack, Effects};
 use crate::message::Message;
-use crate::partition::{Deferred, Slot, Stage};
+use crate::partition::{Deferred, Owned, Slot, Stage};
 use crate::shard::Shard;
 
 /// Who waits for the answer to a batch.
@@ -167,6 +168,10 @@ impl Shard {
         if self.commit.has_failed {
             return Err(Refusal::Final(ErrorKind::StorageError));
         }
+        if self.is_stopping {
+            // The last checkpoint says that nothing was shown beyond it.
+            return Err(Refusal::Final(ErrorKind::NotReady));
+        }
         let topic = owned.config;
         let limits = Limits {
             batch_bytes_max: topic.batch_bytes_max,
@@ -183,6 +188,9 @@ impl Shard {
                 }
                 Some(ProducerVerdict::Refused(kind)) => return Err(Refusal::Final(kind)),
             }
+        }
+        if topic.durability == Durability::Memory {
+            check_ahead(owned, i64::from(summary.record_count))?;
         }
         let is_small = bytes.len() < self.config.bulk_bytes_least as usize;
         if is_small && !self.commit.make_room(&self.slab, bytes.len(), now) {
@@ -394,5 +402,19 @@ impl Shard {
         } else {
             self.send(asker.shard, &Message::Produced { ticket: asker.ticket, produced }, effects);
         }
+    }
+}
+
+/// A partition that is acked from memory shows records before they are durable. How many is bounded, so that the next
+/// life can go on behind all of them (DESIGN.md section 1, promise 3).
+#[inline]
+fn check_ahead(owned: &Owned, records: i64) -> Result<(), Refusal> {
+    let ahead = owned.log.end().offset.0 - owned.log.durable().offset.0;
+    if records > MEMORY_AHEAD_RECORDS_MAX {
+        Err(Refusal::Final(ErrorKind::RecordListTooLarge))
+    } else if ahead + records > MEMORY_AHEAD_RECORDS_MAX {
+        Err(Refusal::NoRoomNow)
+    } else {
+        Ok(())
     }
 }

@@ -8,10 +8,10 @@ use cutwater_journal::{Entry, EntryKind};
 use cutwater_log::{Pages, Partition, ReplayEntry, Replayed, SpacePlan};
 use cutwater_metadata::Image;
 use cutwater_model::hash::BuildFixedHasher;
-use cutwater_model::limits::BLOCK_BYTES;
+use cutwater_model::limits::{BLOCK_BYTES, MEMORY_AHEAD_RECORDS_MAX};
 use cutwater_model::storage::{Storage, StorageError};
 use cutwater_model::topic::{Durability, TopicConfig};
-use cutwater_model::{LeaderEpoch, PartitionId, ShardId, Slab};
+use cutwater_model::{DirName, LeaderEpoch, Offset, PartitionId, PartitionIndex, ShardId, Slab};
 use hashbrown::HashMap;
 
 use crate::config::Config;
@@ -198,17 +198,47 @@ impl<'a> Recovering<'a> {
         Ok(())
     }
 
-    /// The journal is at its end: what came back is durable. A topic that is acked from memory goes on under a higher
-    /// epoch, because readers may have seen what is lost.
-    pub(crate) fn end_replay(&mut self, keeps_epochs: bool) {
+    /// The journal is at its end: what came back is durable.
+    pub(crate) fn end_replay(&mut self) {
         for recovered in &mut self.partitions {
             let epoch = recovered.log.epoch();
-            let is_memory = recovered.config.durability == Durability::Memory && !keeps_epochs;
-            recovered.log.end_replay(if is_memory { LeaderEpoch(epoch.0.saturating_add(1)) } else { epoch });
+            recovered.log.end_replay(epoch);
             if recovered.quarantine.is_some() {
                 recovered.log.fence();
             }
         }
+    }
+
+    /// The last life ended without saying what it had shown. Partitions that are acked from memory go on under a higher
+    /// epoch, behind every offset that a reader can have seen (DESIGN.md section 1, promise 3); those too of which
+    /// nothing became durable. A checkpoint must name that before anything is served. Returns whether there are any.
+    pub(crate) fn skip_shown(&mut self, storage: &mut dyn Storage) -> Result<bool, StorageError> {
+        let image = self.image;
+        for topic in image.topics().filter(|topic| topic.config.durability == Durability::Memory) {
+            for (index, owner) in (0..).zip(&topic.placement) {
+                let id = PartitionId { topic: topic.id, index: PartitionIndex(index) };
+                if *owner == self.shard && !self.by_id.contains_key(&id) {
+                    storage.create_dir(DirName::Partition(id))?;
+                    self.add(Partition::new(id, LeaderEpoch(0), topic.config.segment_bytes), topic.config);
+                }
+            }
+        }
+        let mut has_skipped = false;
+        for recovered in self.partitions.iter_mut().filter(|it| it.config.durability == Durability::Memory) {
+            let log = &mut recovered.log;
+            log.set_epoch(LeaderEpoch(log.epoch().0.saturating_add(1)));
+            if recovered.quarantine.is_none() {
+                log.skip_to(Offset(log.next_offset().0.saturating_add(MEMORY_AHEAD_RECORDS_MAX)));
+                recovered.is_dirty = true;
+                has_skipped = true;
+            }
+        }
+        Ok(has_skipped)
+    }
+
+    /// Whether a checkpoint of now names all that was ever shown: of a partition set apart nobody knows.
+    pub(crate) fn names_all(&self) -> bool {
+        self.partitions.iter().all(|it| it.quarantine.is_none() || it.config.durability != Durability::Memory)
     }
 }
 

@@ -53,6 +53,7 @@ pub fn redistribute(
     let mut notes = Vec::new();
     let mut drained = Vec::new();
     let mut kept: BTreeMap<PartitionId, Kept> = BTreeMap::new();
+    let mut is_clean = true;
     for shard in shards_on_disk(storage)? {
         if shard.0 >= config.shards && is_emptied(storage, shard)? {
             remove_journal(storage, shard)?;
@@ -62,7 +63,9 @@ pub fn redistribute(
         let pages = Pages::new(slab.len() as u32, 0);
         let mut recovering = Recovering::new(&here, image, slab, pages, true);
         let (head, scanned) = bring_back(storage, &mut recovering, &here, incarnation)?;
-        recovering.end_replay(true);
+        // Whatever was shown beyond this is skipped when the shards start.
+        is_clean &= head.names_all && scanned.groups == 0;
+        recovering.end_replay();
         recovering.drain_all(storage)?;
         notes.append(&mut recovering.notes);
         for mut recovered in recovering.partitions.drain(..) {
@@ -86,6 +89,9 @@ pub fn redistribute(
                 cutwater_journal::scan::scan(storage, shard, head.from, head.journal_file_bytes, |_, _| {})?;
             drained.push(Drained { shard, head, journal: scanned.journal(incarnation) });
         }
+    }
+    for one in &mut drained {
+        one.head.names_all = is_clean;
     }
     for is_last_pass in [false, true] {
         for one in &mut drained {

@@ -140,7 +140,9 @@ pub fn start(
 
     let mut recovering = Recovering::new(&config, &image, slab, pages, false);
     let (head, scanned) = bring_back(storage, &mut recovering, &config, incarnation)?;
-    recovering.end_replay(false);
+    recovering.end_replay();
+    let is_clean = head.names_all && scanned.groups == 0;
+    let has_skipped = !is_clean && recovering.skip_shown(storage)?;
     report.notes.append(&mut recovering.notes);
     report.entries = recovering.entries;
 
@@ -148,8 +150,7 @@ pub fn start(
     report.journal_bytes = scanned.bytes;
     let mut journal = scanned.journal(incarnation);
     let mut generation = head.generation;
-    let has_replayed = scanned.groups > 0 || recovering.entries > 0;
-    if has_replayed {
+    if scanned.groups > 0 || recovering.entries > 0 || has_skipped {
         recovering.drain_all(storage)?;
         generation = checkpoint_both(storage, &mut recovering, &mut journal, &head)?;
     }
@@ -254,7 +255,7 @@ fn checkpoint_both(
     let mut generation = head.generation;
     for copy in [0, 1] {
         generation += 1;
-        let head = CheckpointHead { generation, from, ..*head };
+        let head = CheckpointHead { generation, from, names_all: recovering.names_all(), ..*head };
         let mut rest = recovering.partitions.iter();
         checkpoint::write_copy(storage, copy, head, |record| {
             let Some(recovered) = rest.next() else { return false };

@@ -209,11 +209,8 @@ impl Partition {
         self.growth.forget_wanted();
         if let Some(sealed) = self.segments.back_mut() {
             last_arrival = sealed.last_arrival;
-            if !sealed.is_sealed {
-                sealed.is_sealed = true;
-                sealed.index.seal(sealed.end);
-                self.tail.pad(slab);
-            }
+            sealed.seal();
+            self.tail.pad(slab);
         }
         let position = self.tail.end();
         self.end.position = position;

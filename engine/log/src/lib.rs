@@ -30,6 +30,7 @@ mod read;
 mod replay;
 mod retain;
 mod segment;
+mod skip;
 mod snapshot;
 mod space;
 mod tail;

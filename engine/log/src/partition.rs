@@ -43,6 +43,8 @@ pub struct Partition {
     pub(crate) bulk: BulkState,
     pub(crate) producers: Producers,
     pub(crate) is_fenced: bool,
+    /// Whether there are offsets that no record has between its first and its last.
+    pub(crate) has_gaps: bool,
 }
 
 impl Partition {
@@ -80,6 +82,7 @@ impl Partition {
             bulk: BulkState::Idle,
             producers: Producers::default(),
             is_fenced: false,
+            has_gaps: false,
         }
     }
 

@@ -74,7 +74,7 @@ const STEP_BYTES: usize = 27;
 impl Partition {
     /// Plans a read of about `bytes_max` bytes from the batch that holds `from`, of what is below `visible`.
     ///
-    /// A hot plan pins its memory and a cold one its segment.
+    /// Of an offset in a gap, the first batch behind it. A hot plan pins its memory and a cold one its segment.
     pub fn read(
         &mut self,
         slab: &Slab,
@@ -86,9 +86,12 @@ impl Partition {
         if from < self.log_start || from > self.end.offset {
             return ReadPlan::OutOfRange;
         }
+        let asked = from;
+        let from = self.after_gap(asked);
         if from >= visible.offset {
             return ReadPlan::AtEnd;
         }
+        let hint = if from == asked { hint } else { ReadHint::default() };
         let start = match self.start_of(from, hint) {
             Start::At(start) => start,
             Start::NeedIndex(index) => return ReadPlan::NeedIndex(self.index_read(index)),

@@ -46,6 +46,8 @@ pub(crate) struct Segment {
     pub(crate) max_timestamp: TimestampMs,
     pub(crate) index: SegmentIndex,
     pub(crate) is_sealed: bool,
+    /// The offset after its last record, where the next segment begins later than that.
+    pub(crate) gap_from: Option<Offset>,
     pub(crate) opening: Opening,
     pub(crate) index_file: Step,
     pub(crate) footer: Step,
@@ -76,6 +78,7 @@ impl Segment {
             max_timestamp: TimestampMs(i64::MIN),
             index: SegmentIndex::new(identity),
             is_sealed: false,
+            gap_from: None,
             opening: Opening::Done,
             index_file: Step::Due,
             footer: Step::Due,
@@ -113,6 +116,14 @@ impl Segment {
     /// Whether the tail position lies in its blocks; its end counts where it isn't a block's.
     pub(crate) const fn has(&self, position: u64) -> bool {
         position >= self.start_position() && position < block_ceil(self.end_position())
+    }
+
+    /// Nothing is appended to it any more.
+    pub(crate) fn seal(&mut self) {
+        if !self.is_sealed {
+            self.is_sealed = true;
+            self.index.seal(self.end);
+        }
     }
 
     /// Whether a batch of `bytes` may ever be appended: within the file's bound there is room for it, the footer,

@@ -47,6 +47,7 @@ const OFFSET_END: Offset = Offset(1 << 62);
 const IS_SEALED: u8 = 1;
 const HAS_INDEX_FILE: u8 = 2;
 const IS_UNPROVEN: u8 = 4;
+const HAS_GAP: u8 = 8;
 
 impl Partition {
     /// Appends the state at [`Partition::flushed_end`] to `out`.
@@ -134,9 +135,17 @@ fn write_segment(
     if segment.index.is_unproven {
         flags |= IS_UNPROVEN;
     }
+    // An end before the gap knows nothing of it.
+    let gap_from = segment.gap_from.filter(|gap_from| unfinished.is_none_or(|(_, end)| end > *gap_from));
+    if gap_from.is_some() {
+        flags |= HAS_GAP;
+    }
     writer.i64(segment.base().0).u32(segment.identity.generation).u32(end).u32(segment.space);
     writer.u32(segment.bytes_max).i64(segment.first_arrival.0).i64(segment.last_arrival.0);
     writer.i64(segment.max_timestamp.0).u8(flags).u8(0).u16(0);
+    if let Some(gap_from) = gap_from {
+        writer.i64(gap_from.0);
+    }
     let Some((marked, end)) = unfinished else {
         writer.u32(segment.index.len()).u64(segment.index.digest());
         return;
@@ -174,11 +183,9 @@ fn read_partition<'a>(reader: &mut Reader<'a>, segment_bytes: u32) -> Option<Res
     let mut index_end = (IndexMark::default(), 0);
     for _ in 0..count {
         let segment = read_segment(reader, id, next_offset, origin, &mut index_end)?;
-        if partition
-            .segments
-            .back()
-            .is_some_and(|before| !before.is_sealed || before.base() >= segment.base())
-            || segment.base() >= next_offset
+        if partition.segments.back().is_some_and(|before| {
+            !before.is_sealed || before.gap_from.unwrap_or(before.base()) >= segment.base()
+        }) || segment.base() >= next_offset
         {
             return None;
         }
@@ -194,6 +201,11 @@ fn read_partition<'a>(reader: &mut Reader<'a>, segment_bytes: u32) -> Option<Res
         unfinished = reader.bytes((end - block_floor(end)) as usize)?;
         partition.end = LogEnd { offset: next_offset, position: end };
     }
+    if let Some(last) = partition.segments.back_mut().filter(|last| last.gap_from.is_some()) {
+        last.seal();
+    }
+    partition.has_gaps = partition.segments.iter().any(|segment| segment.gap_from.is_some())
+        || partition.segments.front().map_or(next_offset, Segment::base) > log_start;
     partition.tail = Tail::new(partition.end);
     partition.producers = Producers::decode(reader)?;
     reader.0.is_empty().then_some((partition, unfinished, index_end))
@@ -225,10 +237,17 @@ fn read_segment(
     segment.max_timestamp = TimestampMs(reader.i64()?);
     let flags = reader.u8()?;
     let reserved = reader.bytes(3)?;
-    if flags & !(IS_SEALED | HAS_INDEX_FILE | IS_UNPROVEN) != 0 || reserved != [0; 3] {
+    if flags & !(IS_SEALED | HAS_INDEX_FILE | IS_UNPROVEN | HAS_GAP) != 0 || reserved != [0; 3] {
         return None;
     }
     segment.is_sealed = flags & IS_SEALED != 0;
+    if flags & HAS_GAP != 0 {
+        let gap_from = Offset(reader.i64()?);
+        if gap_from <= base || gap_from >= next_offset {
+            return None;
+        }
+        segment.gap_from = Some(gap_from);
+    }
     if flags & HAS_INDEX_FILE != 0 {
         segment.index_file = Step::Done;
     }

@@ -6,7 +6,7 @@
 
 use alloc::collections::VecDeque;
 
-use cutwater_model::{MemoryRange, Slab};
+use cutwater_model::{MemoryRange, Offset, Slab};
 
 use crate::pages::Pages;
 use crate::position::{BLOCK, LogEnd, RangeList, block_ceil, block_floor};
@@ -194,6 +194,14 @@ impl Tail {
         if self.hot_start.offset == end.offset {
             self.hot_start = end;
         }
+    }
+
+    /// The boundary with the offset `before` is at `end` now, behind a gap.
+    pub(crate) fn skip(&mut self, before: Offset, end: LogEnd) {
+        let boundaries = self.chunks.iter_mut().map(|chunk| &mut chunk.next).chain([&mut self.hot_start]);
+        boundaries
+            .filter(|boundary| boundary.offset == before && boundary.position == end.position)
+            .for_each(|it| *it = end);
     }
 
     /// The pieces of memory that hold `[from, to)`, cut where the list is full or the tail ends.

@@ -185,11 +185,11 @@ impl Partition {
         Some(WritePlan { file, at, memory, base, part: Part::Data { end: to, pin } })
     }
 
-    /// The end of the whole blocks below `end`. The last block of a sealed segment is whole: zeros follow its batches.
-    /// It must not wait for the next segment's first batch, which may be a bulk batch that waits for it.
+    /// The end of the whole blocks below `end`. The last block of a segment is whole once the next one has begun: zeros
+    /// follow its batches. It must not wait for that one's first batch, which may be a bulk batch that waits for it.
     fn whole_blocks_end(&self, end: u64) -> u64 {
-        let mut sealed = self.segments.iter().rev().filter(|segment| segment.is_sealed).take(2);
-        if sealed.any(|segment| segment.end_position() == end) { block_ceil(end) } else { block_floor(end) }
+        let mut padded = self.segments.iter().rev().skip(1).take(2);
+        if padded.any(|segment| segment.end_position() == end) { block_ceil(end) } else { block_floor(end) }
     }
 
     /// The target under way, or a new one where there is something new.
@@ -251,7 +251,8 @@ impl Partition {
                 && segment.index.is_finished()
         })?;
         let index = self.settled + index;
-        let next_offset = self.segments.get(index + 1).map_or(self.end.offset, |next| next.base());
+        let next_base = self.segments.get(index + 1).map_or(self.end.offset, |next| next.base());
+        let next_offset = self.segments.get(index).and_then(|it| it.gap_from).unwrap_or(next_base);
         let memory = pages.allocate_reserved(FOOTER_BYTES)?;
         let segment = &mut self.segments[index];
         let footer = segment.footer(next_offset);

@@ -31,6 +31,9 @@ pub const BATCH_BYTES_MAX_LEAST: u32 = KIB;
 pub const BATCH_BYTES_DEFAULT: u32 = 2 * MIB;
 /// How far a record's timestamp may lie ahead of the node's clock.
 pub const TIMESTAMP_AHEAD_MS_MAX: i64 = 3_600_000;
+/// How far a partition of durability `memory` may run ahead of its durable end, in records. After a crash it goes on so
+/// many offsets later, so that none that was shown is used again.
+pub const MEMORY_AHEAD_RECORDS_MAX: i64 = 1 << 20;
 /// Batches a producer's window remembers, as Kafka's.
 pub const PRODUCER_WINDOW_BATCHES: usize = 5;
 /// Producers that one partition remembers; the one idle longest is forgotten first.

@@ -27,6 +27,9 @@ pub struct CheckpointHead {
     pub body_bytes: u64,
     /// xxh3-64 of the body's blocks.
     pub body_digest: u64,
+    /// When it was written no reader had been shown an offset beyond what it names, and none was going to be in that
+    /// life. If the journal goes on behind it, that says nothing any more.
+    pub names_all: bool,
 }
 
 /// What is wrong with one copy.
@@ -67,6 +70,7 @@ impl CheckpointHead {
         block[0..8].copy_from_slice(&MAGIC);
         block[8..10].copy_from_slice(&CHECKPOINT_VERSION.to_le_bytes());
         block[12..14].copy_from_slice(&self.shard.0.to_le_bytes());
+        block[14] = u8::from(self.names_all);
         block[16..24].copy_from_slice(&self.generation.to_le_bytes());
         block[24..32].copy_from_slice(&self.body_bytes.to_le_bytes());
         block[32..40].copy_from_slice(&self.body_digest.to_le_bytes());
@@ -130,6 +134,7 @@ impl CheckpointHead {
             journal_file_bytes,
             body_bytes,
             body_digest: u64::from_le_bytes(field(block, 32)),
+            names_all: block[14] & 1 != 0,
         })
     }
 }

@@ -253,6 +253,7 @@ pub fn create(
         generation: 1,
         from: ReplayPlace::first(origin),
         journal_file_bytes,
+        names_all: true,
         ..CheckpointHead::default()
     };
     write_copy(storage, 0, head, |_| false)?;
