@@ -120,6 +120,7 @@ impl Partition {
         if !self.tail.copy_out(slab, appended.start, &mut header) {
             return None;
         }
+        self.mark_before_bulk(slab, appended);
         self.digest_up_to(slab, run_end);
         let mut writes = Vec::new();
         let mut at = run_start;

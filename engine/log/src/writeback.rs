@@ -10,6 +10,7 @@ use alloc::collections::VecDeque;
 
 use cutwater_model::{FileName, MemoryRange, Offset, Slab};
 
+use crate::append::Appended;
 use crate::index::IndexMark;
 use crate::pages::Pages;
 use crate::partition::Partition;
@@ -55,6 +56,8 @@ pub(crate) struct Writeback {
     /// Writes of index blocks and footers in flight.
     others_in_flight: u32,
     target: Option<Marked>,
+    /// Where the log stood before the last bulk batch, and the digests there.
+    before_bulk: Option<BeforeBulk>,
     pub(crate) covered: Marked,
     /// What the flushes that are under way are for.
     pub(crate) round: Option<Marked>,
@@ -72,6 +75,15 @@ pub(crate) struct Marked {
     pub(crate) digest: u64,
 }
 
+/// The digests where a bulk batch begins: its run is planned beyond them before the batch is journaled.
+#[derive(Clone, Copy, Debug)]
+struct BeforeBulk {
+    /// The batch's offset.
+    offset: Offset,
+    mark: IndexMark,
+    digest: u64,
+}
+
 impl Writeback {
     pub(crate) fn new(covered: Covered) -> Self {
         let marked = Marked { covered, mark: Some(IndexMark::default()), digest: 0 };
@@ -82,6 +94,7 @@ impl Writeback {
             in_flight: VecDeque::new(),
             others_in_flight: 0,
             target: None,
+            before_bulk: None,
             covered: marked,
             round: None,
             flushes_in_flight: 0,
@@ -107,6 +120,7 @@ impl Writeback {
         self.planned = to;
         self.written = to;
         self.target = None;
+        self.before_bulk = None;
     }
 
     pub(crate) fn push(&mut self, end: u64) {
@@ -194,12 +208,19 @@ impl Partition {
 
     /// The target under way, or a new one where there is something new.
     fn take_target(&mut self) -> Option<Covered> {
-        let is_new = self.durable > self.writeback.covered.covered
-            // Behind a bulk run that is not journaled yet, nothing can be marked.
-            && block_floor(self.durable.end.position) >= self.writeback.planned;
-        if self.writeback.target.is_none() && is_new {
-            self.writeback.target = Some(Marked { covered: self.durable, mark: None, digest: 0 });
-            self.mark_target();
+        if self.writeback.target.is_none() && self.durable > self.writeback.covered.covered {
+            let covered = self.durable;
+            if block_floor(covered.end.position) >= self.writeback.planned {
+                self.writeback.target = Some(Marked { covered, mark: None, digest: 0 });
+                self.mark_target();
+            } else if let Some(before) = self.writeback.before_bulk
+                && before.offset == covered.end.offset
+            {
+                // A bulk run that is not journaled yet is planned beyond it. Without this a full journal would wait
+                // for a checkpoint, the checkpoint for this partition, and the partition for room in the journal.
+                let (mark, digest) = (Some(before.mark), before.digest);
+                self.writeback.target = Some(Marked { covered, mark, digest });
+            }
         }
         self.writeback.target.map(|target| target.covered)
     }
@@ -217,17 +238,27 @@ impl Partition {
         }
     }
 
+    /// Digests the bytes before a bulk batch, and remembers how the digests stand where it begins.
+    pub(crate) fn mark_before_bulk(&mut self, slab: &Slab, appended: &Appended) {
+        self.digest_up_to(slab, block_floor(appended.start));
+        let offset = appended.base_offset;
+        let (mark, digest) = self.mark_at(offset);
+        self.writeback.before_bulk = Some(BeforeBulk { offset, mark, digest });
+    }
+
+    /// How the digests stand for a log that ends at that offset.
+    fn mark_at(&self, end: Offset) -> (IndexMark, u64) {
+        // A segment that begins at the end is not its.
+        let segment = self.segments.iter().rev().find(|segment| segment.base() < end);
+        segment.map_or_else(Default::default, |segment| (segment.index.mark(), segment.index.digest()))
+    }
+
     fn mark_target(&mut self) {
         let planned = self.writeback.planned;
-        if let Some(target) = self.writeback.target.as_mut()
-            && target.mark.is_none()
-            && planned >= block_floor(target.covered.end.position)
-        {
-            // A segment that begins at the target's end is not the target's.
-            let offset = target.covered.end.offset;
-            let segment = self.segments.iter().rev().find(|segment| segment.base() < offset);
-            target.mark = Some(segment.map_or_else(IndexMark::default, |segment| segment.index.mark()));
-            target.digest = segment.map_or(0, |segment| segment.index.digest());
+        let Some(target) = self.writeback.target.filter(|target| target.mark.is_none()) else { return };
+        if planned >= block_floor(target.covered.end.position) {
+            let (mark, digest) = self.mark_at(target.covered.end.offset);
+            self.writeback.target = Some(Marked { mark: Some(mark), digest, ..target });
         }
     }
 
