@@ -16,7 +16,7 @@ use super::node::{Node, Start};
 use super::samples::Samples;
 
 /// The counter of journal groups that a node publishes.
-const GROUPS_METRIC: &str = "cutwater_groups_total";
+const GROUPS_METRIC: &str = "cutwater_journal_groups_total";
 const MILLION: f64 = 1_000_000.0;
 
 /// One repetition: where it works and how long each load runs.
