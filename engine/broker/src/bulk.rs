@@ -94,14 +94,22 @@ impl Shard {
         }
         self.stages.bulk.record(now.mono_us.saturating_sub(bulk.begun_us), 1);
         if owned.log.is_fenced() {
-            let failed = owned.bulk.take();
-            if let Some(pending) = failed.map(|bulk| bulk.pending).filter(|pending| !pending.is_answered) {
-                self.refuse(pending.asker, ErrorKind::StorageError, effects);
-            }
+            self.give_up_bulk(slot, effects);
             self.refuse_deferred(slot, ErrorKind::StorageError, effects);
             return;
         }
         self.refer_to_bulk(slot);
+    }
+
+    /// A segment of the partition failed: its large batch will not be journaled. One whose writes are under way is given
+    /// up when they have come back.
+    pub(crate) fn give_up_bulk(&mut self, slot: Slot, effects: &mut Effects) {
+        let Some(owned) = self.partitions.get_mut(slot) else { return };
+        let Some(failed) = owned.bulk.take_if(|bulk| bulk.writes_left == 0) else { return };
+        owned.log.bulk_failed();
+        if !failed.pending.is_answered {
+            self.refuse(failed.pending.asker, ErrorKind::StorageError, effects);
+        }
     }
 
     /// The reference to a durable bulk batch enters the open group, or waits for room there.

@@ -303,6 +303,7 @@ impl Shard {
                 "partition {id} takes no appends: its segment could not be written: {kind}"
             )));
         }
+        self.give_up_bulk(slot, effects);
         self.refuse_deferred(slot, ErrorKind::StorageError, effects);
     }
 

@@ -159,6 +159,11 @@ impl Partition {
         self.bulk = BulkState::Idle;
     }
 
+    /// The batch was given up, because a write of its partition failed; it is not journaled.
+    pub fn bulk_failed(&mut self) {
+        self.bulk = BulkState::Idle;
+    }
+
     /// Whether a bulk batch is on its way.
     #[must_use]
     pub fn is_bulk_busy(&self) -> bool {

@@ -65,6 +65,7 @@ impl Partition {
     pub fn flush_failed(&mut self, _plan: &FlushPlan) {
         self.writeback.flushes_in_flight -= 1;
         self.writeback.round = None;
+        self.writeback.has_failed = true;
         self.is_fenced = true;
     }
 

@@ -77,6 +77,23 @@ fn offsets_that_were_skipped_are_never_used_and_read_over() {
 }
 
 #[test]
+fn what_a_failed_segment_may_lack_is_read_from_memory() {
+    for seed in 700..712 {
+        let mut rig = Rig::new(seed, SEGMENT_BYTES);
+        for _ in 0..1_000 {
+            rig.step(0);
+        }
+        rig.fail_next_write();
+        for _ in 0..500 {
+            rig.step(0);
+        }
+        rig.check_all();
+        rig.crash();
+        rig.check_all();
+    }
+}
+
+#[test]
 fn indexes_grow_over_several_blocks() {
     let mut sealed = 0;
     for seed in 500..502 {

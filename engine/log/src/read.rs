@@ -230,7 +230,7 @@ impl Partition {
     }
 
     fn read_cold(&mut self, from: Offset, start: LogEnd, bytes_max: u32, visible: LogEnd) -> ReadPlan {
-        let written = block_floor(self.writeback.written);
+        let written = self.writeback.readable();
         let Some(segment) = self.segment_of(start) else { return ReadPlan::OutOfRange };
         let (file, base, generation, origin) =
             (segment.file(), segment.base(), segment.identity.generation, segment.origin);

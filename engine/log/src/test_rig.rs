@@ -350,6 +350,9 @@ impl Rig {
             Pending::Flush(plan, blocks) => {
                 for (at, block) in blocks {
                     Self::put(&mut self.flushed, plan.file, at, &block);
+                    if self.partition.is_fenced() {
+                        Self::put(&mut self.written, plan.file, at, &block);
+                    }
                 }
                 self.partition.flushed(&plan);
             }
@@ -392,6 +395,25 @@ impl Rig {
                 self.partition.spare(file, bytes);
             }
         }
+    }
+
+    /// The device fails a write: its bytes don't get to the file, and what was written there since the last flush is
+    /// gone too.
+    pub(crate) fn fail_next_write(&mut self) {
+        for _ in 0..10_000 {
+            self.append(2_000);
+            self.commit();
+            self.issue();
+            let write = self.pending.iter().position(|it| matches!(it, Pending::Write(..)));
+            if let Some(Pending::Write(plan, _)) = write.map(|index| self.pending.swap_remove(index)) {
+                self.partition.write_failed(&mut self.pages, &plan);
+                let lost = self.flushed[&plan.file].clone();
+                self.written.insert(plan.file, lost);
+                assert!(self.partition.is_fenced());
+                return;
+            }
+        }
+        panic!("seed {}: no write was asked for", self.seed);
     }
 
     fn evict(&mut self) {

@@ -63,6 +63,8 @@ pub(crate) struct Writeback {
     pub(crate) round: Option<Marked>,
     pub(crate) flushes_in_flight: u32,
     pub(crate) flushed: Marked,
+    /// A write or a flush failed.
+    pub(crate) has_failed: bool,
 }
 
 /// An end, and how far the digests of its segment were at its last whole block.
@@ -99,6 +101,7 @@ impl Writeback {
             round: None,
             flushes_in_flight: 0,
             flushed: marked,
+            has_failed: false,
         }
     }
 
@@ -109,6 +112,12 @@ impl Writeback {
 
     pub(crate) fn is_idle(&self) -> bool {
         self.in_flight.is_empty() && self.others_in_flight == 0 && self.flushes_in_flight == 0
+    }
+
+    /// Up to this tail position readers may be sent to the files. After a failure what lies behind the last good flush
+    /// may not be there, whatever later writes say (E2); memory has it, because only what is flushed is evicted.
+    pub(crate) const fn readable(&self) -> u64 {
+        block_floor(if self.has_failed { self.flushed.covered.end.position } else { self.written })
     }
 
     pub(crate) const fn has_flushes(&self) -> bool {
@@ -331,6 +340,7 @@ impl Partition {
             self.writeback.in_flight.retain(|write| write.0 != end);
         }
         self.is_fenced = true;
+        self.writeback.has_failed = true;
     }
 
     fn end_write(&mut self, pages: &mut Pages, plan: &WritePlan) {
