@@ -7,6 +7,7 @@
 //! boundary, and the bytes between its last whole block and itself are carried in the checkpoint.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use cutwater_model::{FileName, MemoryRange, Offset, Slab};
 
@@ -14,7 +15,7 @@ use crate::append::Appended;
 use crate::index::IndexMark;
 use crate::pages::Pages;
 use crate::partition::Partition;
-use crate::position::{BLOCK, Covered, block_ceil, block_floor};
+use crate::position::{BLOCK, Covered, LogEnd, block_ceil, block_floor};
 use crate::segment::{FOOTER_BYTES, Opening, Step, space_for};
 use crate::tail::TailPin;
 
@@ -56,7 +57,7 @@ pub(crate) struct Writeback {
     /// Writes of index blocks and footers in flight.
     others_in_flight: u32,
     target: Option<Marked>,
-    /// Where the log stood before the last bulk batch, and the digests there.
+    /// How the digests stood before the last bulk batch.
     before_bulk: Option<BeforeBulk>,
     pub(crate) covered: Marked,
     /// What the flushes that are under way are for.
@@ -77,13 +78,15 @@ pub(crate) struct Marked {
     pub(crate) digest: u64,
 }
 
-/// The digests where a bulk batch begins: its run is planned beyond them before the batch is journaled.
-#[derive(Clone, Copy, Debug)]
+/// The digests before a bulk batch, whose run is planned beyond them before anything of it is journaled.
+#[derive(Debug)]
 struct BeforeBulk {
     /// The batch's offset.
     offset: Offset,
-    mark: IndexMark,
-    digest: u64,
+    /// The offset its segment begins with.
+    base: Offset,
+    /// At each whole block from the run's beginning to the batch's: its tail position, and the digests.
+    blocks: Vec<(u64, IndexMark, u64)>,
 }
 
 impl Writeback {
@@ -222,13 +225,10 @@ impl Partition {
             if block_floor(covered.end.position) >= self.writeback.planned {
                 self.writeback.target = Some(Marked { covered, mark: None, digest: 0 });
                 self.mark_target();
-            } else if let Some(before) = self.writeback.before_bulk
-                && before.offset == covered.end.offset
-            {
-                // A bulk run that is not journaled yet is planned beyond it. Without this a full journal would wait
-                // for a checkpoint, the checkpoint for this partition, and the partition for room in the journal.
-                let (mark, digest) = (Some(before.mark), before.digest);
-                self.writeback.target = Some(Marked { covered, mark, digest });
+            } else if let Some((mark, digest)) = self.mark_behind(covered.end) {
+                // Without this a full journal would wait for a checkpoint, the checkpoint for this partition, and the
+                // partition for its bulk batch, which waits for room in the journal.
+                self.writeback.target = Some(Marked { covered, mark: Some(mark), digest });
             }
         }
         self.writeback.target.map(|target| target.covered)
@@ -247,12 +247,34 @@ impl Partition {
         }
     }
 
-    /// Digests the bytes before a bulk batch, and remembers how the digests stand where it begins.
+    /// Digests the bytes before a bulk batch, and remembers how the digests stand at each block.
     pub(crate) fn mark_before_bulk(&mut self, slab: &Slab, appended: &Appended) {
-        self.digest_up_to(slab, block_floor(appended.start));
-        let offset = appended.base_offset;
-        let (mark, digest) = self.mark_at(offset);
-        self.writeback.before_bulk = Some(BeforeBulk { offset, mark, digest });
+        let Some(base) = self.segments.back().map(|segment| segment.base()) else { return };
+        let mut blocks = Vec::new();
+        loop {
+            let at = self.writeback.planned;
+            if let Some(segment) = self.segments.back() {
+                blocks.push((at, segment.index.mark(), segment.index.digest()));
+            }
+            if at >= block_floor(appended.start) {
+                break;
+            }
+            self.digest_up_to(slab, at + u64::from(BLOCK));
+            if self.writeback.planned == at {
+                break;
+            }
+        }
+        self.writeback.before_bulk = Some(BeforeBulk { offset: appended.base_offset, base, blocks });
+    }
+
+    /// How the digests stood at an end behind which a bulk run is planned already.
+    fn mark_behind(&self, end: LogEnd) -> Option<(IndexMark, u64)> {
+        let before = self.writeback.before_bulk.as_ref().filter(|before| end.offset <= before.offset)?;
+        if end.offset <= before.base {
+            return Some(self.mark_at(end.offset));
+        }
+        let found = before.blocks.iter().find(|block| block.0 == block_floor(end.position))?;
+        Some((found.1, found.2))
     }
 
     /// How the digests stand for a log that ends at that offset.
