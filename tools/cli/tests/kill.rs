@@ -51,7 +51,7 @@ fn kill_9_under_load_loses_doubles_and_reorders_nothing() {
         }
         let acks = load.take_acks();
         node = Node::start(&how);
-        checker.check(acks);
+        checker.check(acks, &load);
         if life % 10 == 0 || life == lives {
             let (records, acked) = (checker.records(), checker.acked);
             let seconds = started.elapsed().as_secs();

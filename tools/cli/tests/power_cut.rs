@@ -66,7 +66,7 @@ fn a_power_cut_under_load_loses_nothing_that_was_acknowledged() {
         let acks = load.take_acks();
         disk.remount();
         node = Node::start(&how);
-        checker.check(acks);
+        checker.check(acks, &load);
         if cut % 10 == 0 || cut == cuts {
             let (records, acked) = (checker.records(), checker.acked);
             let seconds = started.elapsed().as_secs();

@@ -11,7 +11,7 @@ use cutwater_client::{Client, ClientConfig, Consumer, ConsumerConfig, StartAt, W
 use cutwater_load::payload::Stamp;
 use cutwater_model::{Offset, PartitionId, ShardId};
 
-use super::load::{Ack, Fate, value};
+use super::load::{Ack, Fate, Load, value};
 
 /// How much of what was read before is read again after each crash.
 const READ_AGAIN: usize = 1000;
@@ -32,6 +32,8 @@ pub(crate) struct Checker {
     next: Vec<Vec<u64>>,
     /// Acknowledged, not yet found.
     acks: Vec<Ack>,
+    /// What was told while a check was under way.
+    later: Vec<Ack>,
     /// Partition, producer and number of those that may be missing.
     given_up: HashSet<(u32, u32, u64)>,
     pub(crate) acked: u64,
@@ -47,22 +49,25 @@ impl Checker {
             logs: vec![Vec::new(); partitions as usize],
             next: vec![vec![0; producers as usize]; partitions as usize],
             acks: Vec::new(),
+            later: Vec::new(),
             given_up: HashSet::new(),
             acked: 0,
         }
     }
 
     /// Reads what has come since, and a part of what was there, and looks for all these acknowledgements.
-    pub(crate) fn check(&mut self, acks: Vec<Ack>) {
+    pub(crate) fn check(&mut self, acks: Vec<Ack>, load: &Load) {
+        let acks = core::mem::take(&mut self.later).into_iter().chain(acks).collect();
         self.take(acks);
-        self.read(READ_AGAIN);
+        self.read(READ_AGAIN, Some(load));
         self.check_acks();
     }
 
     /// Reads everything once more. All that was sent must be there, and nothing else.
     pub(crate) fn check_all(&mut self, sent: &[Vec<u64>], acks: Vec<Ack>) {
+        let acks = core::mem::take(&mut self.later).into_iter().chain(acks).collect();
         self.take(acks);
-        self.read(usize::MAX);
+        self.read(usize::MAX, None);
         self.check_acks();
         for (partition, next) in self.next.iter().enumerate() {
             for (producer, &there) in next.iter().enumerate() {
@@ -96,7 +101,7 @@ impl Checker {
         self.logs.iter().map(Vec::len).sum()
     }
 
-    fn read(&mut self, again: usize) {
+    fn read(&mut self, again: usize, load: Option<&Load>) {
         let mut client = Client::new(&self.client).unwrap();
         let topic = client.topic(&self.topic).unwrap();
         let ids: Vec<(PartitionId, ShardId)> = topic
@@ -132,7 +137,7 @@ impl Checker {
                 .poll(Wait::AtMost(Duration::from_millis(100)), |records| {
                     let partition = records.partition.index.0;
                     for record in records {
-                        self.on_record(partition, record.offset.0, record.value.unwrap_or_default());
+                        self.on_record(partition, record.offset.0, record.value.unwrap_or_default(), load);
                     }
                 })
                 .unwrap();
@@ -144,7 +149,7 @@ impl Checker {
         consumer.close().unwrap();
     }
 
-    fn on_record(&mut self, partition: u32, offset: i64, found: &[u8]) {
+    fn on_record(&mut self, partition: u32, offset: i64, found: &[u8], load: Option<&Load>) {
         let at = format!("partition {partition}, offset {offset}");
         let stamp =
             Stamp::read(found).unwrap_or_else(|| panic!("{at}: torn or invented: {} bytes", found.len()));
@@ -153,12 +158,19 @@ impl Checker {
         let expected = value(self.run, stamp.connection, partition, stamp.sequence);
         assert!(found == expected, "{at}: not what was sent as {stamp:?}");
         let origin = (stamp.connection, stamp.sequence);
-        let log = &mut self.logs[partition as usize];
+        let log = &self.logs[partition as usize];
         if let Some(&before) = log.get(offset as usize) {
             assert_eq!(before, origin, "{at}: another record than was read here before");
             return;
         }
         assert_eq!(offset, log.len() as i64, "{at}: offsets are dense");
+        // A producer tells what it gave up before it sends what follows, but perhaps after this check began.
+        let next = self.next[partition as usize][stamp.connection as usize];
+        if let Some(load) = load.filter(|_| stamp.sequence > next) {
+            self.later.extend(load.take_acks());
+            let given_up = self.later.iter().filter(|ack| ack.fate == Fate::GivenUp);
+            self.given_up.extend(given_up.map(|ack| (ack.partition, ack.producer, ack.sequence)));
+        }
         let next = &mut self.next[partition as usize][stamp.connection as usize];
         while stamp.sequence > *next && self.given_up.contains(&(partition, stamp.connection, *next)) {
             *next += 1;
@@ -169,7 +181,7 @@ impl Checker {
             stamp.connection
         );
         *next += 1;
-        log.push(origin);
+        self.logs[partition as usize].push(origin);
     }
 
     fn check_acks(&mut self) {
