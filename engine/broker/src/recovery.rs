@@ -182,13 +182,14 @@ impl<'a> Recovering<'a> {
         Ok(())
     }
 
-    /// Everything replayed is written to the segments, and one flush makes it durable.
+    /// Everything replayed is written to the segments, and one flush makes it durable. A partition that misses something
+    /// is no exception: what it has was acknowledged.
     pub(crate) fn drain_all(&mut self, storage: &mut dyn Storage) -> Result<(), StartError> {
-        for recovered in self.partitions.iter_mut().filter(|it| it.is_dirty && it.quarantine.is_none()) {
+        for recovered in self.partitions.iter_mut().filter(|it| it.is_dirty) {
             drain(storage, &mut self.slab, &mut self.pages, &mut recovered.log)?;
         }
         storage.flush_all()?;
-        for recovered in self.partitions.iter_mut().filter(|it| it.is_dirty && it.quarantine.is_none()) {
+        for recovered in self.partitions.iter_mut().filter(|it| it.is_dirty) {
             // Every write above was done before that flush began.
             while let Some(plan) = recovered.log.next_flush() {
                 recovered.log.flushed(&plan);
@@ -203,9 +204,6 @@ impl<'a> Recovering<'a> {
         for recovered in &mut self.partitions {
             let epoch = recovered.log.epoch();
             recovered.log.end_replay(epoch);
-            if recovered.quarantine.is_some() {
-                recovered.log.fence();
-            }
         }
     }
 
@@ -239,6 +237,14 @@ impl<'a> Recovering<'a> {
     /// Whether a checkpoint of now names all that was ever shown: of a partition set apart nobody knows.
     pub(crate) fn names_all(&self) -> bool {
         self.partitions.iter().all(|it| it.quarantine.is_none() || it.config.durability != Durability::Memory)
+    }
+
+    /// Partitions that miss something take no appends. What they do have was drained before: a fenced log writes nothing
+    /// any more, and the journal that holds it is free after the next checkpoint.
+    pub(crate) fn fence_incomplete(&mut self) {
+        for recovered in self.partitions.iter_mut().filter(|it| it.quarantine.is_some()) {
+            recovered.log.fence();
+        }
     }
 }
 

@@ -154,6 +154,7 @@ pub fn start(
         recovering.drain_all(storage)?;
         generation = checkpoint_both(storage, &mut recovering, &mut journal, &head)?;
     }
+    recovering.fence_incomplete();
     start_group(storage, &mut recovering.slab, &mut journal, buffers[0], shard)?;
 
     let head = CheckpointHead { generation, ..head };
