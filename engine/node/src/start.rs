@@ -28,7 +28,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use crate::control::{self, ControlError, ControlParts, NodeState, NodeView, StopHandle};
 use crate::disk::Disk;
 use crate::meters::ShardMeters;
-use crate::ports::{self, FromShard, ShardDoor, ShardPorts};
+use crate::ports::{self, FromShard, ShardDoor, ShardPorts, ToShard};
 use crate::pump::{IdlePolicy, Pump, PumpParts};
 
 pub use probe::ProbeError;
@@ -61,6 +61,16 @@ pub struct NodeConfig {
     pub journal_bytes: u64,
     /// The payload memory of all shards, bytes.
     pub memory_bytes: u64,
+    /// Whether a journal with a hole in its middle is served all the same (R3).
+    pub accepts_loss: bool,
+}
+
+impl NodeConfig {
+    /// What one of its shards is told.
+    fn broker(&self, shard: ShardId) -> Config {
+        let config = Config::new(shard, self.shards, self.journal_bytes);
+        Config { accepts_loss: self.accepts_loss, ..config }
+    }
 }
 
 /// Where a node that serves is reached.
@@ -171,7 +181,10 @@ pub fn run<S: Session + Send + 'static>(
         raised => raised,
     };
     let Raised { threads, doors, asked, view, files } = raised?;
-    for thread in &threads {
+    for (thread, door) in threads.iter().zip(&doors) {
+        // Partitions that were never written to are in no checkpoint and no journal: the image alone knows of them. It is
+        // taken before anything that a peer says.
+        door.send(ToShard::Metadata(controller.image().clone()));
         // A thread that is gone has said why.
         let _ = thread.go.send(());
     }
@@ -261,7 +274,7 @@ fn redistribute(
 ) -> Result<Slab, NodeError> {
     tracing::info!(shards = config.shards, "moving partitions to the shards that own them now");
     let mut storage = DiskStorage::recovering(folder.clone(), SETTLE_WAIT)?;
-    let broker = Config::new(ShardId(0), config.shards, config.journal_bytes);
+    let broker = config.broker(ShardId(0));
     let slab = slab_of(config)?;
     let (slab, notes) = cutwater_broker::redistribute(&mut storage, &broker, slab, image, incarnation)?;
     for note in notes {
@@ -379,7 +392,7 @@ fn recover<S: Session>(seed: Seed<S>) -> Result<(ShardPump<S>, StartReport), Nod
     };
     let ring = Ring::new(&RingConfig::default())?;
     let mut storage = DiskStorage::recovering(folder, SETTLE_WAIT)?;
-    let broker = Config::new(facts.shard, facts.shards, config.journal_bytes);
+    let broker = config.broker(facts.shard);
     let (core, report) = cutwater_broker::start(&mut storage, broker, slab, image, incarnation, Clock.now())?;
     drop(storage);
     let descriptors_max = probe::descriptors_per_shard(facts.shards);

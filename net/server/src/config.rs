@@ -111,7 +111,7 @@ pub enum ConfigError {
 pub struct SourceError(Source);
 
 /// Every key, as the file spells it.
-pub const KEYS: [&str; 12] = [
+pub const KEYS: [&str; 13] = [
     "data",
     "listen",
     "admin",
@@ -121,6 +121,7 @@ pub const KEYS: [&str; 12] = [
     "journal_bytes",
     "memory_bytes",
     "insecure",
+    "accept_loss",
     "log",
     "log_level",
     "ready_file",
@@ -147,6 +148,8 @@ pub struct Config {
     pub memory_bytes: u64,
     /// Whether addresses that others can reach may be bound.
     pub insecure: bool,
+    /// Whether a journal with a hole in its middle is served all the same. Meant for one start, not for ever.
+    pub accept_loss: bool,
     /// How log lines look.
     pub log: LogFormat,
     /// Which lines are logged.
@@ -207,6 +210,7 @@ impl Config {
             journal_bytes: limits::JOURNAL_BYTES_DEFAULT,
             memory_bytes: 0,
             insecure: false,
+            accept_loss: false,
             log: LogFormat::Text,
             log_level: tracing::Level::INFO,
             ready_file: None,
@@ -272,6 +276,7 @@ impl Config {
                 self.memory_bytes = value::bytes(text, MEMORY_BYTES_PER_SHARD_LEAST, 1 << 40)?;
             }
             "insecure" => self.insecure = value::boolean(text)?,
+            "accept_loss" => self.accept_loss = value::boolean(text)?,
             "log" => {
                 self.log = match text {
                     "text" => LogFormat::Text,
@@ -352,6 +357,7 @@ impl Config {
             Some(self.journal_bytes.to_string()),
             Some(self.memory_bytes.to_string()),
             Some(self.insecure.to_string()),
+            Some(self.accept_loss.to_string()),
             Some(value::quoted(log)),
             Some(value::quoted(&self.log_level.to_string().to_ascii_lowercase())),
             ready_file,
@@ -379,6 +385,7 @@ impl Config {
             idle: self.idle,
             journal_bytes: self.journal_bytes,
             memory_bytes: self.memory_bytes,
+            accepts_loss: self.accept_loss,
         }
     }
 }

@@ -39,6 +39,9 @@ pub(crate) struct Arguments {
     /// Allows addresses that other machines can reach, though there is no authentication.
     #[arg(long)]
     insecure: bool,
+    /// Serves a journal with a hole in its middle all the same: what it held is lost. For one start only.
+    #[arg(long)]
+    accept_loss: bool,
     /// How log lines look: text or json.
     #[arg(long, value_name = "FORMAT")]
     log: Option<String>,
@@ -94,6 +97,7 @@ impl Arguments {
             ("journal_bytes", self.journal_bytes.clone()),
             ("memory_bytes", self.memory_bytes.clone()),
             ("insecure", self.insecure.then(|| "true".to_owned())),
+            ("accept_loss", self.accept_loss.then(|| "true".to_owned())),
             ("log", self.log.clone()),
             ("log_level", self.log_level.clone()),
             ("ready_file", self.ready_file.clone()),

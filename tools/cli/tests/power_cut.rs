@@ -6,8 +6,6 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +14,7 @@ use cutwater_model::topic::TopicConfig;
 
 use support::checker::Checker;
 use support::load::Load;
+use support::loop_disk::LoopDisk;
 use support::node::{Node, Start, free_port};
 use support::{Folder, Random, count_from, say, seed};
 
@@ -23,20 +22,13 @@ const PRODUCERS: u32 = 2;
 const PARTITIONS: u32 = 3;
 const TOPIC: &str = "survivors";
 const DISK_BYTES: u64 = 6 << 30;
-/// `ioctl(2)` of the file system's root: EXT4_IOC_SHUTDOWN with EXT4_GOING_FLAGS_NOLOGFLUSH (linux/fs/ext4/ext4.h). In
-/// Perl, which every Debian has, because this workspace keeps unsafe calls to one crate.
-const SHUTDOWN: &str = r#"
-    open(my $root, "<", $ARGV[0]) or die "open: $!";
-    my $flags = pack("L", 2);
-    ioctl($root, 0x8004587d, $flags) or die "ioctl: $!";
-"#;
 
 #[test]
 fn a_power_cut_under_load_loses_nothing_that_was_acknowledged() {
     let cuts = count_from("POWER_CUTS", 50);
     let seed = seed();
     let folder = Folder::new("power-cut");
-    let disk = match Disk::new(folder.path()) {
+    let disk = match LoopDisk::new(folder.path(), DISK_BYTES) {
         Ok(disk) => disk,
         Err(why) => {
             say(&format!("!!! SKIPPED: power cuts by a shut down file system on a loop device: {why}"));
@@ -76,60 +68,4 @@ fn a_power_cut_under_load_loses_nothing_that_was_acknowledged() {
     let (sent, acks) = load.finish();
     checker.check_all(&sent, acks);
     node.stop();
-}
-
-/// An ext4 file system on a loop device.
-struct Disk {
-    device: String,
-    mount: PathBuf,
-}
-
-impl Disk {
-    fn new(folder: &Path) -> Result<Self, String> {
-        let image = folder.join("disk.img");
-        let file = std::fs::File::create(&image).map_err(|error| error.to_string())?;
-        file.set_len(DISK_BYTES).map_err(|error| error.to_string())?;
-        let device = run("losetup", &["--find", "--show", &image.display().to_string()])?.trim().to_owned();
-        let disk = Self { device, mount: folder.join("mount") };
-        std::fs::create_dir_all(&disk.mount).map_err(|error| error.to_string())?;
-        run("mkfs.ext4", &["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", &disk.device])?;
-        run("mount", &[&disk.device, &disk.mount.display().to_string()])?;
-        Ok(disk)
-    }
-
-    fn shut_down(&self) {
-        run("perl", &["-e", SHUTDOWN, &self.mount.display().to_string()]).unwrap();
-    }
-
-    fn remount(&self) {
-        let mount = self.mount.display().to_string();
-        // Files of a process that has just been reaped may be let go a moment later.
-        let mut outcome = run("umount", &[&mount]);
-        for _ in 0..100 {
-            if outcome.is_ok() {
-                break;
-            }
-            thread::sleep(Duration::from_millis(20));
-            outcome = run("umount", &[&mount]);
-        }
-        outcome.unwrap();
-        run("mount", &[&self.device, &mount]).unwrap();
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = run("umount", &[&self.mount.display().to_string()]);
-        let _ = run("losetup", &["--detach", &self.device]);
-    }
-}
-
-fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
-    let output =
-        Command::new(program).args(arguments).output().map_err(|error| format!("{program}: {error}"))?;
-    if output.status.success() {
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    } else {
-        Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim()))
-    }
 }

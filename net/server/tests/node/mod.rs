@@ -55,6 +55,7 @@ impl Node {
             idle: IdlePolicy::Park,
             journal_bytes: 192 << 20,
             memory_bytes: u64::from(shards) * (64 << 20),
+            accepts_loss: false,
         };
         let stop = StopHandle::default();
         let (serving, addresses) = mpsc::channel();

@@ -4,7 +4,10 @@
 
 pub(crate) mod checker;
 pub(crate) mod load;
+pub(crate) mod loop_disk;
 pub(crate) mod node;
+pub(crate) mod probe;
+pub(crate) mod raw;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

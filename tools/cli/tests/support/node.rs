@@ -42,6 +42,21 @@ impl Start {
     }
 }
 
+/// How a node ended that was never ready.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// Its exit code; `None` for a signal.
+    pub(crate) code: Option<i32>,
+    /// What it said in that life.
+    pub(crate) said: String,
+}
+
+impl core::fmt::Display for Ended {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "ended ({:?}) before it was ready:\n{}", self.code, self.said)
+    }
+}
+
 /// A running node. Dropping it kills it.
 pub(crate) struct Node {
     child: Child,
@@ -51,9 +66,15 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start(how: &Start) -> Self {
+        Self::try_start(how, &[]).unwrap_or_else(|ended| panic!("the node {ended}"))
+    }
+
+    /// Starts a node with more flags, or tells how it ended before it was ready.
+    pub(crate) fn try_start(how: &Start, flags: &[&str]) -> Result<Self, Ended> {
         let ready = how.log.with_extension("ready");
         let _ = fs::remove_file(&ready);
         let log = File::options().create(true).append(true).open(&how.log).unwrap();
+        let log_from = log.metadata().unwrap().len();
         let listen = format!("127.0.0.1:{}", how.port);
         let child = Command::new(binary())
             .args(["serve", "--listen", &listen, "--admin", "127.0.0.1:0", "--idle", "park"])
@@ -65,6 +86,7 @@ impl Node {
                 "--memory-bytes",
                 "256MiB",
             ])
+            .args(flags)
             .arg("--data")
             .arg(&how.data)
             .arg("--ready-file")
@@ -81,14 +103,37 @@ impl Node {
             // Without its last newline the file is still being written.
             if text.ends_with('\n') && text.lines().count() >= 2 {
                 node.server = text.lines().next().unwrap().trim().to_owned();
-                return node;
+                return Ok(node);
             }
             if let Some(status) = node.child.try_wait().unwrap() {
-                panic!("the node ended ({status}) before it was ready:\n{}", node.last_words());
+                let said = fs::read(&how.log).unwrap_or_default();
+                let said = said.get(log_from as usize..).unwrap_or_default();
+                let said = String::from_utf8_lossy(said).into_owned();
+                return Err(Ended { code: status.code(), said });
             }
             assert!(started.elapsed() < START_MAX, "the node is not ready:\n{}", node.last_words());
             thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.server.parse().unwrap()
+    }
+
+    /// The physical memory the process has now, in bytes (proc_pid_status(5), VmRSS).
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// All that was logged, former lives included.
+    pub(crate) fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 
     /// As `kill -9` does.
