@@ -1,0 +1,184 @@
+//! Peers that do not do their part: that promise and fall silent, that ask and do not read. Others do not notice, and
+//! the node's memory follows what was received and sent, never what was promised.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::io::{ErrorKind as IoErrorKind, Read, Write};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cutwater_api::{FetchPart, Request, Subscribe, SubscriptionId};
+use cutwater_model::Offset;
+use cutwater_model::builder::Sequence;
+use cutwater_model::limits::{FRAME_BYTES_MAX, FRAME_READ_US_MAX, REQUEST_BYTES_IN_FLIGHT_MAX};
+use cutwater_model::topic::TopicConfig;
+
+use support::node::{Node, Start};
+use support::probe::Probe;
+use support::raw::{PING, Raw, batch_of, encode, fetch_of, partition, preface};
+use support::{Folder, say};
+
+/// A deadline passes at most so much later than it says, however noisy the machine.
+const LATE_MAX: Duration = Duration::from_secs(60);
+
+fn start(folder: &Folder) -> Node {
+    let data = folder.path().join("data");
+    Node::start(&Start { data, log: folder.path().join("node.log"), port: 0, shards: 2 })
+}
+
+/// B4 to B6: promises of the largest frame, then silence; and a preface that comes in drops.
+#[test]
+fn promised_frames_take_no_memory_and_are_closed_at_their_deadline() {
+    const CONNECTIONS: usize = 200;
+    const BYTES_EACH_MAX: u64 = 32 << 10;
+    let folder = Folder::new("promises");
+    let node = start(&folder);
+    let mut probe = Probe::new(node.address());
+    for _ in 0..20 {
+        probe.check("nothing");
+    }
+    let before = node.resident_bytes();
+    let begun = Instant::now();
+    let mut promising: Vec<Raw> = (0..CONNECTIONS).map(|_| Raw::connect(node.address())).collect();
+    for raw in &mut promising {
+        let mut frame = FRAME_BYTES_MAX.to_le_bytes().to_vec();
+        frame.extend([2, 0, 1, 0, 7, 0, 0, 0]);
+        frame.resize(200, 0);
+        assert!(raw.send(&frame));
+    }
+    let mut dripping = Raw::dial(node.address());
+    assert!(dripping.send(&preface()[..1]));
+    // Both shards have seen it all once they have answered others for a while.
+    for _ in 0..20 {
+        probe.check("200 promises");
+    }
+    let grown = node.resident_bytes().saturating_sub(before);
+    say(&format!("stalled: {CONNECTIONS} promises of {FRAME_BYTES_MAX} bytes cost {grown} bytes"));
+    assert!(grown < BYTES_EACH_MAX * CONNECTIONS as u64, "{grown} bytes");
+
+    for at in 1..4 {
+        thread::sleep(Duration::from_secs(1));
+        assert!(dripping.send(&preface()[at..=at]));
+    }
+    let deadline = Duration::from_micros(FRAME_READ_US_MAX);
+    for raw in promising.iter_mut().chain([&mut dripping]) {
+        raw.socket.set_read_timeout(Some(deadline + LATE_MAX)).unwrap();
+        // What the kernel says of a closed connection depends on what was unread.
+        match raw.socket.read(&mut [0; 100]) {
+            Ok(0) => {}
+            Ok(bytes) => panic!("{bytes} bytes were answered"),
+            Err(error) => assert_eq!(error.kind(), IoErrorKind::ConnectionReset, "not closed"),
+        }
+    }
+    assert!(begun.elapsed() + Duration::from_secs(2) > deadline, "closed before its deadline");
+    say(&format!("stalled: closed after {} s", begun.elapsed().as_secs()));
+    probe.check("the deadlines");
+    probe.check_all();
+    node.stop();
+}
+
+/// B84: subscribers with endless credit that never read, while producers go on.
+#[test]
+fn consumers_that_never_read_bound_nobody_else() {
+    const CONSUMERS: usize = 50;
+    const APPENDS: i64 = 200;
+    const VALUE_BYTES: usize = 100_000;
+    /// The payload memory of 256 MiB, and what 50 connections may hold besides.
+    const GROWTH_BYTES_MAX: u64 = 384 << 20;
+    let folder = Folder::new("unread");
+    let node = start(&folder);
+    let mut probe = Probe::new(node.address());
+    let mut raw = Raw::connect(node.address());
+    let topic = raw.create_topic("unread", 2, TopicConfig::default());
+    let before = node.resident_bytes();
+    let stalled: Vec<Raw> = (0..CONSUMERS)
+        .map(|number| {
+            let mut consumer = Raw::connect(node.address());
+            let part = |index| FetchPart {
+                partition: partition(topic, index),
+                offset: Offset(0),
+                bytes_max: u32::MAX,
+            };
+            let subscribe = Subscribe {
+                subscription: SubscriptionId(number as u32),
+                credit_bytes: u32::MAX,
+                parts: vec![part(0), part(1)],
+            };
+            assert!(consumer.send(&encode(&Request::Subscribe(subscribe))));
+            consumer
+        })
+        .collect();
+    let value = vec![5; VALUE_BYTES];
+    for number in 0..APPENDS {
+        for index in 0..2 {
+            let offset = raw.produce(partition(topic, index), &batch_of(&[&value], Sequence::NONE));
+            assert_eq!(offset, Ok(number), "producers go on");
+        }
+        if number % 20 == 0 {
+            probe.check("50 consumers that don't read");
+        }
+    }
+    let grown = node.resident_bytes().saturating_sub(before);
+    say(&format!("stalled: {CONSUMERS} consumers that don't read cost {grown} bytes"));
+    assert!(grown < GROWTH_BYTES_MAX, "{grown} bytes");
+    assert_eq!(raw.records(partition(topic, 1)).len() as i64, APPENDS, "readers go on");
+    drop(stalled);
+    probe.check("they are gone");
+    probe.check_all();
+    node.stop();
+}
+
+/// B24: requests without end whose answers nobody reads.
+#[test]
+fn pipelined_requests_that_nobody_reads_are_not_taken_without_bound() {
+    const SENT_BYTES_MAX: usize = 512 << 20;
+    const GROWTH_BYTES_MAX: u64 = 384 << 20;
+    /// The kernel holds no more of one connection on either side (tcp(7), tcp_wmem and tcp_rmem).
+    const SOCKETS_BYTES_MAX: usize = 64 << 20;
+    let folder = Folder::new("pipelined");
+    let node = start(&folder);
+    let mut probe = Probe::new(node.address());
+    let mut raw = Raw::connect(node.address());
+    let topic = raw.create_topic("pipelined", 2, TopicConfig::default());
+    let value = vec![9; 900_000];
+    for index in 0..2 {
+        raw.produce(partition(topic, index), &batch_of(&[&value], Sequence::NONE)).unwrap();
+    }
+    let before = node.resident_bytes();
+    let fetches =
+        [0, 1].map(|index| encode(&fetch_of(partition(topic, index), 0, 1 << 20, 1 << 20))).concat();
+    let produces = produce_small(topic);
+    for (name, requests) in [("pings", PING.repeat(1000)), ("fetches", fetches), ("appends", produces)] {
+        let mut flood = Raw::connect(node.address());
+        flood.socket.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
+        let mut sent = 0;
+        let stopped = loop {
+            if sent > SENT_BYTES_MAX {
+                break false;
+            }
+            match flood.socket.write(&requests) {
+                Ok(bytes) => sent += bytes,
+                // Not taken any more, or closed for not reading.
+                Err(_) => break true,
+            }
+        };
+        probe.check(name);
+        let grown = node.resident_bytes().saturating_sub(before);
+        say(&format!("stalled: {sent} bytes of {name} were taken, and cost {grown} bytes"));
+        assert!(stopped, "{name}: {sent} bytes were taken, and nobody reads");
+        assert!(grown < GROWTH_BYTES_MAX, "{name}: {grown} bytes");
+        if name == "fetches" {
+            assert!(sent < REQUEST_BYTES_IN_FLIGHT_MAX as usize + SOCKETS_BYTES_MAX, "{name}: {sent} bytes");
+        }
+    }
+    probe.check_all();
+    node.stop();
+}
+
+fn produce_small(topic: cutwater_model::TopicId) -> Vec<u8> {
+    let batch = batch_of(&[b"small"], Sequence::NONE);
+    let frame = support::raw::produce_frame(partition(topic, 0), &batch);
+    frame.repeat(500)
+}
