@@ -56,7 +56,7 @@ fn a_thousand_partitions_killed_under_load_serve_again_with_all_that_was_acknowl
         took.as_millis()
     ));
     assert!(took < SERVES_AGAIN_MAX, "it took {took:?}");
-    checker.check(acks);
+    checker.check(acks, &load);
     let (sent, acks) = load.finish();
     checker.check_all(&sent, acks);
     node.stop();
