@@ -275,11 +275,7 @@ impl Oracle {
         }
         let bound = Bound::new(id, attempt.records, epoch);
         let place = (attempt.stream, attempt.place);
-        let replaced = self.partitions.entry(partition).or_default().bind(partition, base, bound, place)?;
-        for lost in replaced {
-            self.attempts[lost.0 as usize].bound = None;
-        }
-        Ok(())
+        self.partitions.entry(partition).or_default().bind(partition, base, bound, place)
     }
 
     /// Offsets that are not there: of a `memory` topic after a crash they may be lost, but never used again.
@@ -287,6 +283,7 @@ impl Oracle {
         let durable = self.is_durable(partition);
         match self.partitions.get_mut(&partition) {
             Some(known) if !durable => known.lose(partition, from, to),
+            None if !durable => Ok(()),
             _ => {
                 let bound = self.partitions.get(&partition).and_then(|known| known.first_in(from, to));
                 let seen = match bound {

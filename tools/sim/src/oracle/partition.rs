@@ -61,14 +61,12 @@ impl Known {
         base: Offset,
         bound: Bound,
         (stream, place): (StreamId, u64),
-    ) -> Checked<Vec<AttemptId>> {
+    ) -> Checked {
         let end = base.after(bound.records);
-        let replaced = self.give_up_excused(base, end, &bound);
         let before = self.bound.range(..end).next_back().map(|(&base, &bound)| (base, bound));
         match before {
             Some((other, there)) if other == base && there.attempt == bound.attempt => {
-                self.see_again(partition, base, bound)?;
-                return Ok(replaced);
+                return self.see_again(partition, base, bound);
             }
             Some((other, there)) if other.after(there.records) > base => {
                 let seen = format!(
@@ -91,28 +89,7 @@ impl Known {
         }
         places.insert(place, base);
         self.bound.insert(base, bound);
-        self.check_epochs(partition, base)?;
-        Ok(replaced)
-    }
-
-    /// What a crash may have taken gives its offsets to what came after it, under a higher epoch.
-    fn give_up_excused(&mut self, base: Offset, end: Offset, by: &Bound) -> Vec<AttemptId> {
-        let mut replaced = Vec::new();
-        while let Some((&other, there)) = self.bound.range(..end).next_back() {
-            let is_other = there.attempt != by.attempt || other != base;
-            let is_higher = by.epoch.is_none_or(|epoch| there.epoch.is_none_or(|there| there <= epoch));
-            let overlaps = other.after(there.records) > base;
-            if !(overlaps && is_other && is_higher && (there.excused || there.lost)) {
-                break;
-            }
-            let attempt = there.attempt;
-            self.bound.remove(&other);
-            for places in self.streams.values_mut() {
-                places.retain(|_, offset| *offset != other);
-            }
-            replaced.push(attempt);
-        }
-        replaced
+        self.check_epochs(partition, base)
     }
 
     fn see_again(&mut self, partition: PartitionId, base: Offset, seen: Bound) -> Checked {
