@@ -57,8 +57,8 @@ pub(crate) struct Writeback {
     /// Writes of index blocks and footers in flight.
     others_in_flight: u32,
     target: Option<Marked>,
-    /// How the digests stood before the last bulk batch.
-    before_bulk: Option<BeforeBulk>,
+    /// How the digests stood before each bulk batch that is not durable yet.
+    before_bulk: VecDeque<BeforeBulk>,
     pub(crate) covered: Marked,
     /// What the flushes that are under way are for.
     pub(crate) round: Option<Marked>,
@@ -99,7 +99,7 @@ impl Writeback {
             in_flight: VecDeque::new(),
             others_in_flight: 0,
             target: None,
-            before_bulk: None,
+            before_bulk: VecDeque::new(),
             covered: marked,
             round: None,
             flushes_in_flight: 0,
@@ -132,7 +132,7 @@ impl Writeback {
         self.planned = to;
         self.written = to;
         self.target = None;
-        self.before_bulk = None;
+        self.before_bulk.clear();
     }
 
     pub(crate) fn push(&mut self, end: u64) {
@@ -264,12 +264,14 @@ impl Partition {
                 break;
             }
         }
-        self.writeback.before_bulk = Some(BeforeBulk { offset: appended.base_offset, base, blocks });
+        let durable = self.durable.end.offset;
+        self.writeback.before_bulk.retain(|before| before.offset >= durable);
+        self.writeback.before_bulk.push_back(BeforeBulk { offset: appended.base_offset, base, blocks });
     }
 
     /// How the digests stood at an end behind which a bulk run is planned already.
     fn mark_behind(&self, end: LogEnd) -> Option<(IndexMark, u64)> {
-        let before = self.writeback.before_bulk.as_ref().filter(|before| end.offset <= before.offset)?;
+        let before = self.writeback.before_bulk.iter().find(|before| end.offset <= before.offset)?;
         if end.offset <= before.base {
             return Some(self.mark_at(end.offset));
         }

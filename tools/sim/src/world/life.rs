@@ -60,6 +60,8 @@ impl World {
     /// One life; `false` where the node refused to start, as it had to.
     fn live(&mut self, life: &Life, is_last: bool) -> Checked<bool> {
         self.life += 1;
+        self.winding_down = false;
+        self.is_stopping = false;
         self.say(WORLD, || format!("life {}: {life:?}", self.life));
         self.note(WORLD, "life", [u64::from(self.life), u64::from(life.shards), life.lasts_us]);
         if life.rots {
@@ -74,8 +76,6 @@ impl World {
         }
         self.disk.set_faults(life.faults);
         self.disk.set_capacity(life.capacity_bytes.max(self.disk.used_bytes()));
-        self.winding_down = false;
-        self.is_stopping = false;
         self.agenda.plan(self.now_us, Event::Clients);
         self.agenda.plan(self.now_us + life.lasts_us / 2, Event::Space);
         let end_us = self.now_us + life.lasts_us;
