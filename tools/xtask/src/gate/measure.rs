@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::device::Device;
@@ -17,6 +17,12 @@ use super::samples::Samples;
 
 /// The counter of journal groups that a node publishes.
 const GROUPS_METRIC: &str = "cutwater_journal_groups_total";
+/// The gauge of the journal's size.
+const JOURNAL_METRIC: &str = "cutwater_journal_size_bytes";
+/// A journal that has not grown for so long is whole.
+const JOURNAL_STEADY: Duration = Duration::from_secs(3);
+/// A node makes its journal within this time, or something is wrong with it.
+const JOURNAL_MAX: Duration = Duration::from_secs(180);
 const MILLION: f64 = 1_000_000.0;
 
 /// One repetition: where it works and how long each load runs.
@@ -34,7 +40,7 @@ type Measurement = fn(&mut Run) -> Result<()>;
 pub(crate) const MEASUREMENTS: [(&str, Measurement); 13] = [
     ("floor", |run| run.floor(&RTT, "floor_rtt")),
     ("durable_rtt", |run| run.beside_floor(&RTT, "floor_rtt", "durable_rtt", &[])),
-    ("durable_open", |run| run.on_fresh_node(&OPEN, "durable_open", &[]).map(drop)),
+    ("durable_open", |run| run.on_grown_node(&OPEN, "durable_open", &[]).map(drop)),
     ("durable_small", |run| run.beside_floor(&SMALL, "floor_small", "durable_small", &[])),
     ("durable_batch_100", |run| {
         run.beside_floor(&BATCH_100, "floor_batch_100", "durable_batch_100", &["--partitions=4"])
@@ -42,10 +48,10 @@ pub(crate) const MEASUREMENTS: [(&str, Measurement); 13] = [
     ("durable_batch_1k", batch_1k),
     ("durable_zstd", zstd),
     ("end_to_end", |run| {
-        run.on_fresh_node(&Shape { connections: 1, ..OPEN }, "end_to_end", &["--mode=end-to-end"]).map(drop)
+        run.on_grown_node(&Shape { connections: 1, ..OPEN }, "end_to_end", &["--mode=end-to-end"]).map(drop)
     }),
     ("replay_hot", |run| {
-        run.on_fresh_node(&BATCH_100, "replay_hot", &["--mode=replay", "--partitions=4"]).map(drop)
+        run.on_grown_node(&BATCH_100, "replay_hot", &["--mode=replay", "--partitions=4"]).map(drop)
     }),
     ("two_shards", two_shards),
     ("partitions", partitions),
@@ -79,16 +85,23 @@ impl Run<'_> {
     /// The floor and right after it the node, so that both meet the machine in the same mood.
     fn beside_floor(&mut self, shape: &Shape, floor: &str, name: &str, more: &[&str]) -> Result<()> {
         self.floor(shape, floor)?;
-        self.on_fresh_node(shape, name, more).map(drop)
+        self.on_grown_node(shape, name, more).map(drop)
     }
 
-    /// Drives a node with an empty data folder; what the load generator says of it.
-    fn on_fresh_node(&mut self, shape: &Shape, name: &str, more: &[&str]) -> Result<Value> {
-        let data = self.fresh_folder("data")?;
+    /// Drives a node whose journal is whole, as that of any node is that runs for more than a minute; what the load
+    /// generator says of it. The data folder serves all rows, each with a topic of its own that it deletes.
+    fn on_grown_node(&mut self, shape: &Shape, name: &str, more: &[&str]) -> Result<Value> {
+        let data = self.folder.join("grown");
+        let is_new = !data.exists();
         let node = self.start(&data, &[SERVER_CORE])?;
-        let report = self.drive(&node, &data, shape, name, more)?;
+        if is_new {
+            wait_for_journal(&node)?;
+        }
+        let topic = format!("--topic={name}");
+        let mut arguments = vec![topic.as_str(), "--delete-topic"];
+        arguments.extend(more);
+        let report = self.drive(&node, &data, shape, name, &arguments)?;
         node.stop()?;
-        remove(&data)?;
         Ok(report)
     }
 
@@ -155,7 +168,7 @@ fn batch_1k(run: &mut Run) -> Result<()> {
 
 /// Compressed batches, and then the floor with frames of the size that they turned out to have.
 fn zstd(run: &mut Run) -> Result<()> {
-    let report = run.on_fresh_node(&BATCH_1K, "durable_zstd", &["--codec=zstd", "--partitions=4"])?;
+    let report = run.on_grown_node(&BATCH_1K, "durable_zstd", &["--codec=zstd", "--partitions=4"])?;
     let total = |pointer: &str| report.pointer(pointer).and_then(Value::as_u64);
     let batches = total("/total/records").map(|records| records / u64::from(BATCH_1K.records_per_batch));
     let frame_bytes =
@@ -168,6 +181,7 @@ fn zstd(run: &mut Run) -> Result<()> {
 fn two_shards(run: &mut Run) -> Result<()> {
     let data = run.fresh_folder("data")?;
     let node = run.start(&data, &[SERVER_CORE, CLIENT_CORE])?;
+    wait_for_journal(&node)?;
     run.drive(&node, &data, &SMALL, "two_shards_own", &["--partitions=2", "--route=owner"])?;
     run.drive(&node, &data, &SMALL, "two_shards_forwarded", &["--partitions=2", "--route=other"])?;
     node.stop()?;
@@ -180,8 +194,8 @@ fn partitions(run: &mut Run) -> Result<()> {
         ("--partitions=1000", "partitions_1000_open", "partitions_1000_small"),
         ("--partitions=10000", "partitions_10000_open", "partitions_10000_small"),
     ] {
-        run.on_fresh_node(&OPEN, open, &[count])?;
-        run.on_fresh_node(&SMALL, small, &[count])?;
+        run.on_grown_node(&OPEN, open, &[count])?;
+        run.on_grown_node(&SMALL, small, &[count])?;
     }
     Ok(())
 }
@@ -197,7 +211,7 @@ fn idle(run: &mut Run) -> Result<()> {
     let node = run.start(&data, &[SERVER_CORE])?;
     run.produce_one(&node, "idle")?;
     run.samples.add("idle.first_ack_ms", started.elapsed().as_secs_f64() * 1_000.0);
-    thread::sleep(Duration::from_secs(2));
+    wait_for_journal(&node)?;
     let cpu_seconds = node.cpu_seconds()?;
     let watched = Instant::now();
     thread::sleep(Duration::from_secs(u64::from(run.seconds)));
@@ -236,6 +250,25 @@ fn restart(run: &mut Run) -> Result<()> {
         Ok(())
     })?;
     remove(&data)
+}
+
+/// Waits until the node has made all the files of its journal, which it does beside its work after its first start.
+fn wait_for_journal(node: &Node) -> Result<()> {
+    let started = Instant::now();
+    let mut last_bytes = node.metric(JOURNAL_METRIC)?;
+    let mut grew = Instant::now();
+    while grew.elapsed() < JOURNAL_STEADY {
+        if started.elapsed() > JOURNAL_MAX {
+            bail!("the journal still grows after {JOURNAL_MAX:?}; it has {last_bytes} bytes");
+        }
+        thread::sleep(Duration::from_millis(100));
+        let bytes = node.metric(JOURNAL_METRIC)?;
+        if bytes > last_bytes {
+            last_bytes = bytes;
+            grew = Instant::now();
+        }
+    }
+    Ok(())
 }
 
 fn remove(folder: &Path) -> Result<()> {
