@@ -1,7 +1,8 @@
 //! The row of lives: start, work, end, and what must be true in between.
 
 use cutwater_broker::Input;
-use cutwater_model::{FileName, ShardId};
+use cutwater_journal::group::GroupHeader;
+use cutwater_model::ShardId;
 
 use super::{Event, World};
 use crate::disk::{Fates, Faults};
@@ -216,15 +217,24 @@ impl World {
         self.bury();
     }
 
-    /// Flips a bit somewhere in a journal.
+    /// Flips a bit of a journal, in a group that a later one says was durable. Rot in the very last groups can't be
+    /// told from a torn tail (R3), so nothing could be asked of a node that meets it.
     fn rot(&mut self) {
-        let journals: Vec<(FileName, u64)> =
-            self.disk.files().filter(|(file, _)| matches!(file, FileName::Journal { .. })).collect();
-        if let Some(&(file, length)) = self.random.pick(&journals) {
-            let at = self.random.below(length);
+        let groups = self.groups();
+        let durable = |shard| {
+            let of_shard = groups.iter().filter(|(_, header)| header.shard == shard);
+            of_shard.map(|(_, header)| header.durable.0).max().unwrap_or(0)
+        };
+        let lately = |header: &GroupHeader| {
+            let durable = durable(header.shard);
+            (durable.saturating_sub(10)..=durable).contains(&header.sequence.0)
+        };
+        let witnessed: Vec<_> = groups.iter().filter(|(_, header)| lately(header)).collect();
+        if let Some(&&(file, header)) = self.random.pick(&witnessed) {
+            let at = header.place.at + self.random.below(u64::from(header.bytes));
             let bit = self.random.below(8) as u8;
-            self.note(WORLD, "rot", [at, u64::from(bit), 0]);
-            self.say(WORLD, || format!("{file} at {at}, bit {bit}"));
+            self.note(WORLD, "rot", [at, u64::from(bit), header.sequence.0]);
+            self.say(WORLD, || format!("{file} at {at}, bit {bit}, group {}", header.sequence.0));
             self.oracle.rotten |= self.disk.rot(file, at, bit);
         }
     }

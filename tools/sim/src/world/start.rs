@@ -1,10 +1,11 @@
 //! The start of a life: locks, flush, metadata, recovery of every shard, and starts that die on the way.
 
 use cutwater_broker::{Config, Effects, Shard};
+use cutwater_journal::group::GroupHeader;
 use cutwater_metadata::{Controller, Identity};
 use cutwater_model::limits::BLOCK_BYTES;
 use cutwater_model::storage::Storage;
-use cutwater_model::{Incarnation, ShardId, Slab};
+use cutwater_model::{FileName, Incarnation, ShardId, Slab};
 
 use super::control::Control;
 use super::{Event, Seat, World};
@@ -79,8 +80,48 @@ impl World {
         }
     }
 
+    /// Every group in every journal.
+    pub(super) fn groups(&self) -> Vec<(FileName, GroupHeader)> {
+        let mut disk = self.disk.clone();
+        disk.set_calls_left(None);
+        disk.set_faults(Faults::default());
+        let files: Vec<_> =
+            disk.files().filter(|(file, _)| matches!(file, FileName::Journal { .. })).collect();
+        let mut groups = Vec::new();
+        for (file, length) in files {
+            for at in (0..length).step_by(BLOCK_BYTES) {
+                let mut block = [0; BLOCK_BYTES];
+                if disk.read(file, at, &mut block).is_ok()
+                    && let Ok(header) = GroupHeader::decode(&block)
+                {
+                    groups.push((file, header));
+                }
+            }
+        }
+        groups
+    }
+
+    /// All groups, for whoever looks for what replay made of them.
+    fn say_journals(&self) {
+        if !self.trace.prints() {
+            return;
+        }
+        for (file, header) in self.groups() {
+            self.say(header.shard.0, || {
+                let GroupHeader { kind, sequence, durable, bytes, life, place, .. } = header;
+                let (sequence, durable, life, at) = (sequence.0, durable.0, life.number, place.at);
+                let (before, digest) = (header.previous_digest, header.digest);
+                format!(
+                    "{file} at {at}: {kind:?} {sequence} of life {life}, {bytes} bytes, durable {durable}, digest \
+                     {digest:016x} after {before:016x}"
+                )
+            });
+        }
+    }
+
     fn open(&mut self, shards: u16, incarnation: Incarnation, fresh: Identity) -> Result<(), String> {
         self.disk.flush_all().map_err(|error| error.to_string())?;
+        self.say_journals();
         let (controller, _report) =
             Controller::open(&mut self.disk, None, fresh, shards).map_err(|error| error.to_string())?;
         for index in 0..shards {
