@@ -31,7 +31,7 @@ impl Shard {
             connection.readers.push(id);
         }
         if wait_us == 0 || bytes_min == 0 {
-            self.begin_gather(id, bytes_max.min(limits::SEND_BYTES_PINNED_MAX), now, effects);
+            self.begin_gather(id, bytes_max.min(limits::SEND_BYTES_PINNED_MAX), true, now, effects);
         } else {
             self.consider(id, now, effects);
         }
@@ -219,7 +219,7 @@ impl Shard {
         let is_gathering = reader.gather.is_some();
         self.readers.put_back(reader);
         if !is_gathering {
-            self.begin_gather(id, bytes_max, now, effects);
+            self.begin_gather(id, bytes_max, true, now, effects);
         }
     }
 
@@ -289,7 +289,7 @@ impl Shard {
         if let Kind::Fetch { bytes_max, .. } = reader.kind
             && reader.gather.is_none()
         {
-            self.begin_gather(id, bytes_max.min(limits::SEND_BYTES_PINNED_MAX), now, effects);
+            self.begin_gather(id, bytes_max.min(limits::SEND_BYTES_PINNED_MAX), true, now, effects);
         }
     }
 

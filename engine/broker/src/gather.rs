@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use cutwater_api::{Fetched, FetchedPart, Response};
 use cutwater_log::{ColdRead, IndexRead, ReadPlan, Trimmed, trim_cold};
 use cutwater_model::storage::StorageErrorKind;
-use cutwater_model::{ErrorKind, MemoryRange, Now, Offset, limits};
+use cutwater_model::{ErrorKind, MemoryRange, Now, Offset, ShardId, limits};
 
 use crate::effect::{Effect, Effects};
 use crate::message::Message;
@@ -22,6 +22,10 @@ const HUNGRY_RETRY_US: u64 = 1000;
 /// What was collected so far.
 #[derive(Debug, Default)]
 pub(crate) struct Gather {
+    /// Whether the first batch may be larger than the budget.
+    may_exceed: bool,
+    /// Other shards that are still to be asked.
+    to_ask: Vec<ShardId>,
     /// By part.
     pub(crate) found: Vec<(u32, FetchedPart)>,
     held: Vec<Held>,
@@ -60,6 +64,12 @@ impl Gather {
         self.bytes == 0 && self.promised == 0
     }
 
+    /// Another shard has sent so many bytes.
+    pub(crate) fn take_remote(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        self.budget = self.budget.saturating_sub(bytes);
+    }
+
     /// Whether the kernel still fills memory of it.
     pub(crate) fn has_reads(&self) -> bool {
         self.reads.iter().any(Option::is_some)
@@ -68,27 +78,31 @@ impl Gather {
 
 impl Shard {
     /// Collects what is ready for a reader, at most `bytes_max` but for one larger batch.
-    pub(crate) fn begin_gather(&mut self, id: ReaderId, bytes_max: u32, now: Now, effects: &mut Effects) {
+    ///
+    /// The larger one is allowed only where `may_exceed` says that it would be the first of the whole answer (B77).
+    pub(crate) fn begin_gather(
+        &mut self,
+        id: ReaderId,
+        bytes_max: u32,
+        may_exceed: bool,
+        now: Now,
+        effects: &mut Effects,
+    ) {
         let Some(mut reader) = self.readers.take(id) else { return };
         if reader.gather.is_some() {
             self.readers.put_back(reader);
             return;
         }
-        let mut gather = Box::new(Gather { budget: u64::from(bytes_max), ..Gather::default() });
+        let budget = u64::from(bytes_max);
+        let mut gather = Box::new(Gather { budget, may_exceed, ..Gather::default() });
         let parts = reader.parts.len();
         for step in 0..parts {
             let index = (reader.rotation + step) % parts;
             self.gather_part(&mut reader, &mut gather, index as u32, effects);
         }
         reader.rotation = reader.rotation.wrapping_add(1) % parts.max(1);
-        // The budget that is left is shared, so that all of them together keep to it.
-        let budget = gather.budget / reader.remotes.len().max(1) as u64;
-        for remote in &reader.remotes {
-            // Every shard is asked, so that its high watermarks and errors are in the answer too.
-            let bytes_max = u32::try_from(budget).unwrap_or(u32::MAX).min(limits::SHARD_RING_BYTES / 8);
-            gather.waiting += 1;
-            self.send(remote.shard, &Message::Collect { watch: id.number(), bytes_max }, effects);
-        }
+        // Every shard is asked, so that its high watermarks and errors are in the answer too.
+        gather.to_ask = reader.remotes.iter().map(|remote| remote.shard).collect();
         reader.gather = Some(gather);
         self.finish_gather_if_whole(reader, now, effects);
     }
@@ -123,7 +137,7 @@ impl Shard {
         fetched.high_watermark = owned.high_watermark.offset;
         fetched.log_start = owned.log.log_start();
         let bytes_max = u64::from(part.wanted.bytes_max).min(gather.budget) as u32;
-        let is_first = gather.is_empty();
+        let is_first = gather.may_exceed && gather.is_empty();
         let wants_bytes = bytes_max > 0 || is_first;
         let plan = if wants_bytes {
             owned.log.read(&self.slab, part.wanted.offset, part.hint, bytes_max.max(1), owned.high_watermark)
@@ -331,6 +345,18 @@ impl Shard {
         }
     }
 
+    /// Other shards are asked one after the other, each for what is left of the budget: only so do all of them together
+    /// keep to it.
+    fn ask_next_shard(&mut self, reader: &mut Reader, effects: &mut Effects) {
+        let watch = reader.id.number();
+        let Some(gather) = reader.gather.as_mut().filter(|gather| gather.waiting == 0) else { return };
+        let Some(shard) = gather.to_ask.pop() else { return };
+        let left = u32::try_from(gather.budget).unwrap_or(u32::MAX);
+        let (bytes_max, is_first) = (left.min(limits::SHARD_RING_BYTES / 8), gather.may_exceed && gather.bytes == 0);
+        gather.waiting += 1;
+        self.send(shard, &Message::Collect { watch, bytes_max, is_first }, effects);
+    }
+
     /// Answers once nothing is missing; else the reader goes on waiting.
     pub(crate) fn finish_gather_if_whole(
         &mut self,
@@ -344,6 +370,7 @@ impl Shard {
             self.end_reader(id, effects);
             return;
         }
+        self.ask_next_shard(&mut reader, effects);
         let is_whole = reader.gather.as_ref().is_some_and(|gather| gather.waiting == 0);
         let Some(mut gather) = reader.gather.take_if(|_| is_whole) else {
             self.readers.put_back(reader);

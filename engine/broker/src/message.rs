@@ -21,8 +21,9 @@ pub(crate) enum Message<'a> {
     Watch { watch: u64, parts: Vec<FetchPart> },
     /// So many bytes are ready in all, or something is to be said at once.
     Ready { watch: u64, bytes: u64, urgent: bool },
-    /// Send what is ready, up to so many bytes, and go on watching behind it.
-    Collect { watch: u64, bytes_max: u32 },
+    /// Send what is ready, up to so many bytes, and go on watching behind it. The first batch may be larger where it is
+    /// the first of the whole answer (B77).
+    Collect { watch: u64, bytes_max: u32, is_first: bool },
     /// What was ready.
     Collected { watch: u64, parts: Vec<FetchedPart> },
     /// Nobody waits any more.
@@ -69,10 +70,11 @@ impl Message<'_> {
                 out.u64(*bytes);
                 out.u8(u8::from(*urgent));
             }
-            Self::Collect { watch, bytes_max } => {
+            Self::Collect { watch, bytes_max, is_first } => {
                 out.u8(5);
                 out.u64(*watch);
                 out.u32(*bytes_max);
+                out.u8(u8::from(*is_first));
             }
             Self::Collected { watch, parts } => {
                 out.u8(6);
@@ -144,7 +146,7 @@ impl<'a> Message<'a> {
             },
             3 => Self::Watch { watch: input.u64()?, parts: input.list(Reader::fetch_part)? },
             4 => Self::Ready { watch: input.u64()?, bytes: input.u64()?, urgent: input.u8()? != 0 },
-            5 => Self::Collect { watch: input.u64()?, bytes_max: input.u32()? },
+            5 => Self::Collect { watch: input.u64()?, bytes_max: input.u32()?, is_first: input.u8()? != 0 },
             6 => Self::Collected { watch: input.u64()?, parts: input.list(Reader::fetched_part)? },
             7 => Self::Unwatch { watch: input.u64()? },
             8 => Self::ListOffsets { number: input.u64()?, parts: input.list(Reader::list_part)? },
@@ -307,7 +309,7 @@ mod tests {
             Message::Produced { ticket, produced },
             Message::Watch { watch: 1, parts: vec![part, part] },
             Message::Ready { watch: 1, bytes: 1 << 40, urgent: true },
-            Message::Collect { watch: 1, bytes_max: 4 },
+            Message::Collect { watch: 1, bytes_max: 4, is_first: true },
             Message::Collected { watch: 1, parts: vec![fetched.clone(), fetched] },
             Message::Unwatch { watch: 1 },
             Message::ListOffsets { number: 2, parts: vec![at] },

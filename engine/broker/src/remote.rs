@@ -73,7 +73,12 @@ impl Shard {
                 self.readers.woken.push(reader);
             }
             Message::Ready { watch, bytes, urgent } => self.on_ready(from, watch, bytes, urgent),
-            Message::Collect { watch, bytes_max } => self.on_collect(from, watch, bytes_max, now, effects),
+            Message::Collect { watch, bytes_max, is_first } => {
+                match self.readers.of_watch(from, watch) {
+                    Some(id) => self.begin_gather(id, bytes_max, is_first, now, effects),
+                    None => self.send(from, &Message::Collected { watch, parts: Vec::new() }, effects),
+                }
+            }
             Message::Collected { watch, parts } => self.on_collected(from, watch, parts, now, effects),
             Message::Unwatch { watch } => {
                 if let Some(reader) = self.readers.of_watch(from, watch) {
@@ -95,13 +100,6 @@ impl Shard {
         self.readers.woken.push(id);
     }
 
-    fn on_collect(&mut self, from: ShardId, watch: u64, bytes_max: u32, now: Now, effects: &mut Effects) {
-        match self.readers.of_watch(from, watch) {
-            Some(id) => self.begin_gather(id, bytes_max, now, effects),
-            None => self.send(from, &Message::Collected { watch, parts: Vec::new() }, effects),
-        }
-    }
-
     fn on_collected(
         &mut self,
         from: ShardId,
@@ -119,7 +117,7 @@ impl Shard {
             gather.waiting -= 1;
             for fetched in parts {
                 let index = reader.parts.iter().position(|part| part.wanted.partition == fetched.partition);
-                gather.bytes += fetched.len() as u64;
+                gather.take_remote(fetched.len() as u64);
                 gather.found.extend(index.map(|index| (index as u32, fetched)));
             }
         }
