@@ -219,7 +219,8 @@ impl Shard {
         let is_gathering = reader.gather.is_some();
         self.readers.put_back(reader);
         if !is_gathering {
-            self.begin_gather(id, bytes_max, true, now, effects);
+            // Without credit only what is urgent is said.
+            self.begin_gather(id, bytes_max, bytes_max > 0, now, effects);
         }
     }
 

@@ -60,8 +60,8 @@ enum What {
 
 impl Gather {
     /// Whether nothing was collected and nothing is on its way.
-    const fn is_empty(&self) -> bool {
-        self.bytes == 0 && self.promised == 0
+    const fn may_exceed_now(&self) -> bool {
+        self.may_exceed && self.bytes == 0 && self.promised == 0
     }
 
     /// Another shard has sent so many bytes.
@@ -137,7 +137,7 @@ impl Shard {
         fetched.high_watermark = owned.high_watermark.offset;
         fetched.log_start = owned.log.log_start();
         let bytes_max = u64::from(part.wanted.bytes_max).min(gather.budget) as u32;
-        let is_first = gather.may_exceed && gather.is_empty();
+        let is_first = gather.may_exceed_now();
         let wants_bytes = bytes_max > 0 || is_first;
         let plan = if wants_bytes {
             owned.log.read(&self.slab, part.wanted.offset, part.hint, bytes_max.max(1), owned.high_watermark)
@@ -301,7 +301,7 @@ impl Shard {
         let part = &mut reader.parts[read.part as usize];
         match found {
             // The first batch may be larger than what was asked for.
-            Ok((Trimmed::Batches { len, .. }, _)) if u64::from(len) > gather.budget && !gather.is_empty() => {
+            Ok((Trimmed::Batches { len, .. }, _)) if u64::from(len) > gather.budget && !gather.may_exceed_now() => {
                 self.pages.free(read.buffer);
             }
             Ok((Trimmed::Batches { skip, len, next, hint, .. }, at)) => {
@@ -317,7 +317,7 @@ impl Shard {
             }
             // A batch larger than the budget comes whole if it is the first (B77).
             Ok((Trimmed::NeedMore { bytes, hint }, _))
-                if u64::from(bytes) > gather.budget && !gather.is_empty() =>
+                if u64::from(bytes) > gather.budget && !gather.may_exceed_now() =>
             {
                 self.pages.free(read.buffer);
                 part.hint = hint;
@@ -352,7 +352,7 @@ impl Shard {
         let Some(gather) = reader.gather.as_mut().filter(|gather| gather.waiting == 0) else { return };
         let Some(shard) = gather.to_ask.pop() else { return };
         let left = u32::try_from(gather.budget).unwrap_or(u32::MAX);
-        let (bytes_max, is_first) = (left.min(limits::SHARD_RING_BYTES / 8), gather.may_exceed && gather.bytes == 0);
+        let (bytes_max, is_first) = (left.min(limits::SHARD_RING_BYTES / 8), gather.may_exceed_now());
         gather.waiting += 1;
         self.send(shard, &Message::Collect { watch, bytes_max, is_first }, effects);
     }
