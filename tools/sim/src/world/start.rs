@@ -1,8 +1,10 @@
 //! The start of a life: locks, flush, metadata, recovery of every shard, and starts that die on the way.
 
-use cutwater_broker::{Config, Effects, Shard};
+use std::sync::Arc;
+
+use cutwater_broker::{Config, Effects, Shard, StartError};
 use cutwater_journal::group::GroupHeader;
-use cutwater_metadata::{Controller, Identity};
+use cutwater_metadata::{Controller, Identity, Image};
 use cutwater_model::limits::BLOCK_BYTES;
 use cutwater_model::storage::Storage;
 use cutwater_model::{FileName, Incarnation, ShardId, Slab};
@@ -124,15 +126,51 @@ impl World {
         self.say_journals();
         let (controller, _report) =
             Controller::open(&mut self.disk, None, fresh, shards).map_err(|error| error.to_string())?;
+        let on_disk = cutwater_broker::shards_on_disk(&mut self.disk).map_err(|error| error.to_string())?;
+        let image = controller.image().clone();
+        let mut has_moved = on_disk.iter().any(|shard| shard.0 >= shards);
+        if has_moved {
+            self.redistribute(shards, &image, incarnation)?;
+        }
+        while !self.open_shards(shards, &image, incarnation)? {
+            // Partitions lie with shards that don't own them: they move before anything starts (R2).
+            if core::mem::replace(&mut has_moved, true) {
+                return Err("partitions are misplaced after they moved".to_owned());
+            }
+            self.redistribute(shards, &image, incarnation)?;
+        }
+        self.control = Some(Control::new(controller));
+        Ok(())
+    }
+
+    fn redistribute(&mut self, shards: u16, image: &Image, incarnation: Incarnation) -> Result<(), String> {
+        let config = Config { shard: ShardId(0), shards, ..self.plan.config };
+        let slab = self.slabs.take(self.plan.memory_bytes);
+        let (slab, notes) = cutwater_broker::redistribute(&mut self.disk, &config, slab, image, incarnation)
+            .map_err(|error| error.to_string())?;
+        self.slabs.0.push(slab.into_bytes());
+        self.say(crate::trace::WORLD, || format!("redistributed: {notes:?}"));
+        Ok(())
+    }
+
+    /// Starts every shard; `false`, and none has started, where one of them finds partitions of another.
+    fn open_shards(&mut self, shards: u16, image: &Arc<Image>, incarnation: Incarnation) -> Result<bool, String> {
         for index in 0..shards {
             let shard = ShardId(index);
             let config = Config { shard, shards, ..self.plan.config };
             let slab = self.slabs.take(self.plan.memory_bytes);
-            let image = controller.image().clone();
             let now = self.now();
             let (started, report) =
-                cutwater_broker::start(&mut self.disk, config, slab, image, incarnation, now)
-                    .map_err(|error| error.to_string())?;
+                match cutwater_broker::start(&mut self.disk, config, slab, image.clone(), incarnation, now) {
+                    Ok(started) => started,
+                    Err(StartError::Misplaced { .. }) => {
+                        while let Some(seat) = self.seats.pop() {
+                            self.slabs.give_back(seat.shard);
+                        }
+                        return Ok(false);
+                    }
+                    Err(error) => return Err(error.to_string()),
+                };
             self.note(index, "started", [report.groups, report.entries, report.partitions as u64]);
             self.say(index, || format!("started: {report:?}"));
             if let Some(apart) = report.notes.iter().find(|note| note.contains("takes no appends"))
@@ -151,12 +189,12 @@ impl World {
                 arrives_us: vec![0; usize::from(shards)],
                 image_us: self.now_us,
             });
+        }
+        for shard in (0..shards).map(ShardId) {
             self.agenda.plan(self.now_us, Event::Continue { shard });
             // Partitions that were made and left no trace on the disk yet begin empty.
-            let image = controller.image().clone();
-            self.agenda.plan(self.now_us, Event::Metadata { shard, image });
+            self.agenda.plan(self.now_us, Event::Metadata { shard, image: image.clone() });
         }
-        self.control = Some(Control::new(controller));
-        Ok(())
+        Ok(true)
     }
 }
