@@ -95,9 +95,7 @@ fn reasons(text: &mut String, shards: &[std::sync::Arc<ShardMeters>]) {
     }
     put(
         text,
-        format_args!(
-            "# HELP cutwater_requests_refused_total Requests refused, by kind; refused batches apart.\n"
-        ),
+        format_args!("# HELP cutwater_requests_refused_total Requests and batches refused, by kind.\n"),
     );
     put(text, format_args!("# TYPE cutwater_requests_refused_total counter\n"));
     for (shard, meters) in shards.iter().enumerate() {

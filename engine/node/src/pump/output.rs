@@ -25,6 +25,9 @@ impl<C: Core, S: Session> Pump<C, S> {
     pub(super) fn send_acks(&mut self) {
         let mut acks = core::mem::take(&mut self.effects.acks);
         for ack in &acks {
+            if let Some(kind) = ack.produced.error {
+                self.meters.add_refusal(kind);
+            }
             let Some(connection) = self.connections.get(ack.ticket.connection) else { continue };
             let response = Response::Produced(ack.produced);
             connection.session.on_response(ack.ticket, &response, &mut connection.output);
