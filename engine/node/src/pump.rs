@@ -11,6 +11,7 @@ mod input;
 mod messages;
 mod output;
 
+use core::time::Duration;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use cutwater_api::{NodeFacts, Session};
 use cutwater_broker::{Effect, Effects, Input};
 use cutwater_model::{Now, Slab, limits};
-use cutwater_ring::{Attachment, Clock, Completion, Ring, RingError, Token};
+use cutwater_ring::{Attachment, Clock, Completion, Ring, RingError, Token, Wait};
 
 use crate::assembly::AssemblyPool;
 use crate::connection::Connections;
@@ -215,7 +216,6 @@ impl<C: Core, S: Session> Pump<C, S> {
             self.idle.worked(self.now.mono_us);
         }
         self.publish();
-        self.idle.share(self.now.mono_us, self.disk.is_busy());
         Ok(())
     }
 
@@ -273,23 +273,44 @@ impl<C: Core, S: Session> Pump<C, S> {
             || self.ports.has_messages()
             || self.disk.has_finished()
             || self.now.mono_us >= self.tick_us;
-        let wait = if has_work {
-            cutwater_ring::Wait::Never
-        } else {
-            self.idle.wait(self.now.mono_us, self.tick_us, self.disk.is_busy())
-        };
-        if wait == cutwater_ring::Wait::Never {
-            return self.ring.enter(wait, &mut self.completions);
+        if has_work {
+            self.ring.enter(Wait::Never, &mut self.completions)?;
+            self.idle.share(self.now.mono_us, self.disk.is_busy());
+            return Ok(());
         }
-        // A peer that puts a message in after this looks at `parked` and rings; one that came before is seen here.
+        if self.spin()? || !self.idle.may_sleep() {
+            return Ok(());
+        }
+        // A peer that puts a message in after this rings the bell; one that came before is seen here.
         self.ports.park();
         let has_news = self.ports.has_messages() || self.disk.has_finished();
-        let wait = if has_news { cutwater_ring::Wait::Never } else { wait };
+        let sleep_us = self.tick_us.saturating_sub(Clock.mono_us());
+        let wait = if has_news { Wait::Never } else { Wait::AtMost(Duration::from_micros(sleep_us)) };
         self.meters.add_park();
         let entered = self.ring.enter(wait, &mut self.completions);
         self.ports.unpark();
         self.idle.woke(Clock.mono_us());
         entered
+    }
+
+    /// Looks again and again for a while, as the idle policy says; returns whether something came.
+    fn spin(&mut self) -> Result<bool, RingError> {
+        let until_us = self.idle.spin_until_us(self.now.mono_us, self.tick_us, self.disk.is_busy());
+        let mut now_us = self.now.mono_us;
+        while now_us < until_us {
+            self.ring.enter(Wait::Never, &mut self.completions)?;
+            if !self.completions.is_empty() || self.ports.has_messages() {
+                return Ok(true);
+            }
+            if let Some(time_us) = self.idle.round() {
+                now_us = time_us;
+                if self.disk.has_finished() {
+                    return Ok(true);
+                }
+            }
+        }
+        self.idle.gave_up(now_us);
+        Ok(false)
     }
 
     fn publish(&mut self) {
@@ -324,3 +345,6 @@ fn descriptor_of(attachment: Attachment) -> Option<OwnedFd> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

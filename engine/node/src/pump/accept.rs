@@ -21,6 +21,14 @@ pub(super) struct Accepting {
     not_before_us: u64,
 }
 
+#[cfg(test)]
+impl Accepting {
+    /// Accepts nothing, ever.
+    pub(super) fn never() -> Self {
+        Self { not_before_us: u64::MAX, ..Self::default() }
+    }
+}
+
 impl<C: Core, S: Session> Pump<C, S> {
     /// Accepts where that has ended and nothing speaks against it.
     pub(super) fn accept_more(&mut self) {

@@ -1,8 +1,6 @@
 //! What a pump does when there is nothing to do: spin for a while, for ever, or not at all.
 
-use core::time::Duration;
-
-use cutwater_ring::{Clock, Wait, cores};
+use cutwater_ring::{Clock, cores};
 
 /// What to do when there is nothing to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,8 +20,11 @@ const SPIN_US: u64 = 50;
 const SPIN_DISK_US: u64 = 250;
 /// How long a pump that was preempted sleeps at once instead of spinning.
 const PREEMPTED_US: u64 = 100_000;
-/// Fruitless rounds between two offers of the core to others.
-const ROUNDS_PER_YIELD: u32 = 32;
+/// Fruitless rounds between two looks at the clock.
+const ROUNDS_PER_LOOK: u32 = 8;
+/// Fruitless rounds between two offers of the core to others. Kernel workers that share it would otherwise wait a whole
+/// time slice to finish a write.
+const ROUNDS_PER_YIELD: u32 = 64;
 /// While the disk owes an answer the core is offered at least so often, work or not. The kernel finishes a durable write
 /// on a worker of the core that began it, which would otherwise wait for a whole time slice of the pump: 4 ms.
 const DISK_YIELD_US: u64 = 30;
@@ -62,7 +63,6 @@ impl Idle {
     #[inline]
     pub(crate) fn worked(&mut self, now_us: u64) {
         self.worked_us = now_us;
-        self.rounds = 0;
     }
 
     /// Offers the core to the kernel's workers while the disk owes an answer.
@@ -74,27 +74,37 @@ impl Idle {
         }
     }
 
-    /// How to enter the ring when there is nothing to do until `deadline_us`.
-    pub(crate) fn wait(&mut self, now_us: u64, deadline_us: u64, disk_is_busy: bool) -> Wait {
-        let sleep = Wait::AtMost(Duration::from_micros(deadline_us.saturating_sub(now_us)));
+    /// Until when to go on looking instead of sleeping, where there is nothing to do until `deadline_us`.
+    pub(crate) fn spin_until_us(&mut self, now_us: u64, deadline_us: u64, disk_is_busy: bool) -> u64 {
         let spin_us = match self.policy {
-            IdlePolicy::Park => return sleep,
-            IdlePolicy::Busy => u64::MAX,
-            IdlePolicy::Adaptive if now_us < self.no_spin_before_us => 0,
+            IdlePolicy::Park => return 0,
+            IdlePolicy::Busy => return deadline_us,
+            IdlePolicy::Adaptive if now_us < self.no_spin_before_us => return 0,
             IdlePolicy::Adaptive if disk_is_busy => SPIN_DISK_US,
             IdlePolicy::Adaptive => SPIN_US,
         };
-        if now_us.saturating_sub(self.worked_us) >= spin_us {
-            self.look_at_preemptions(now_us);
-            return sleep;
+        deadline_us.min(self.worked_us + spin_us)
+    }
+
+    /// Whether the pump may sleep at all.
+    pub(crate) fn may_sleep(&self) -> bool {
+        self.policy != IdlePolicy::Busy
+    }
+
+    /// A fruitless round of a spin; returns the time now and then, and offers the core to others more rarely.
+    #[inline]
+    pub(crate) fn round(&mut self) -> Option<u64> {
+        core::hint::spin_loop();
+        self.rounds = self.rounds.wrapping_add(1);
+        if !self.rounds.is_multiple_of(ROUNDS_PER_LOOK) {
+            return None;
         }
-        self.rounds += 1;
+        let now_us = Clock.mono_us();
         if self.rounds.is_multiple_of(ROUNDS_PER_YIELD) {
             cores::yield_core();
             self.give_way(now_us);
         }
-        core::hint::spin_loop();
-        Wait::Never
+        Some(now_us)
     }
 
     /// Notes that a yield took long: somebody else needs the core.
@@ -104,8 +114,8 @@ impl Idle {
         }
     }
 
-    /// Now and then, when a spin was in vain, looks whether the scheduler took the core away meanwhile.
-    fn look_at_preemptions(&mut self, now_us: u64) {
+    /// A spin was in vain: now and then looks whether the scheduler took the core away meanwhile.
+    pub(crate) fn gave_up(&mut self, now_us: u64) {
         self.spins += 1;
         if !self.spins.is_multiple_of(SPINS_PER_LOOK) {
             return;
@@ -138,21 +148,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_adaptive_pump_spins_first_and_then_sleeps_until_its_deadline() {
+    fn an_adaptive_pump_spins_first_longer_for_the_disk_and_never_beyond_its_deadline() {
         let mut idle = Idle::new(IdlePolicy::Adaptive);
         idle.worked(1000);
-        assert_eq!(idle.wait(1010, 5000, false), Wait::Never);
-        assert_eq!(idle.wait(1100, 5000, false), Wait::AtMost(Duration::from_micros(3900)));
-        assert_eq!(idle.wait(1100, 5000, true), Wait::Never);
-        assert_eq!(idle.wait(1300, 5000, true), Wait::AtMost(Duration::from_micros(3700)));
+        assert_eq!(idle.spin_until_us(1010, 5000, false), 1000 + SPIN_US);
+        assert_eq!(idle.spin_until_us(1010, 5000, true), 1000 + SPIN_DISK_US);
+        assert_eq!(idle.spin_until_us(1010, 1020, true), 1020);
+    }
+
+    #[test]
+    fn a_pump_that_had_to_give_way_sleeps_at_once_for_a_while() {
+        let mut idle = Idle::new(IdlePolicy::Adaptive);
+        idle.worked(1000);
+        idle.no_spin_before_us = 1000 + PREEMPTED_US;
+        assert_eq!(idle.spin_until_us(1010, 5000, true), 0);
+        idle.worked(2000 + PREEMPTED_US);
+        assert!(idle.spin_until_us(2000 + PREEMPTED_US, u64::MAX, false) > 0);
     }
 
     #[test]
     fn park_never_spins_and_busy_never_sleeps() {
         let mut park = Idle::new(IdlePolicy::Park);
         park.worked(1000);
-        assert_eq!(park.wait(1000, 1500, true), Wait::AtMost(Duration::from_micros(500)));
+        assert_eq!(park.spin_until_us(1000, 1500, true), 0);
         let mut busy = Idle::new(IdlePolicy::Busy);
-        assert_eq!(busy.wait(u64::MAX / 2, u64::MAX, false), Wait::Never);
+        assert_eq!(busy.spin_until_us(1000, 9000, false), 9000);
+        assert!(!busy.may_sleep() && park.may_sleep());
     }
 }
