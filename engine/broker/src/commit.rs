@@ -41,7 +41,7 @@ struct Group {
 #[derive(Debug)]
 pub(crate) struct Commit {
     pub(crate) journal: Journal,
-    /// Counts groups as they are opened, for [`crate::partition::Mark`].
+    /// Counts groups as they are opened, for [`Mark`].
     number: u64,
     open: Option<Group>,
     closed: VecDeque<Group>,

@@ -301,7 +301,9 @@ impl Shard {
         let part = &mut reader.parts[read.part as usize];
         match found {
             // The first batch may be larger than what was asked for.
-            Ok((Trimmed::Batches { len, .. }, _)) if u64::from(len) > gather.budget && !gather.may_exceed_now() => {
+            Ok((Trimmed::Batches { len, .. }, _))
+                if u64::from(len) > gather.budget && !gather.may_exceed_now() =>
+            {
                 self.pages.free(read.buffer);
             }
             Ok((Trimmed::Batches { skip, len, next, hint, .. }, at)) => {

@@ -1,6 +1,6 @@
 //! All that one core owns, as a pure machine: inputs and the time go in, effects come out.
 //!
-//! [`start`] brings a [`Shard`] back from disk; then [`Shard::handle`] takes every [`Input`] and appends to [`Effects`].
+//! [`fn@start`] brings a [`Shard`] back from disk; then [`Shard::handle`] takes every [`Input`] and appends to [`Effects`].
 //! One file per concern: `produce`, `commit` and `bulk` append; `fetch`, `readers`, `gather` and `list_offsets` read;
 //! `files`, `settle`, `checkpoint` and `topics` tend the disk; `remote` and `message` speak with other shards.
 //!

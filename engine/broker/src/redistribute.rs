@@ -37,7 +37,7 @@ struct Kept {
     after: Vec<u8>,
 }
 
-/// Moves every partition to the checkpoint of the shard that the image places it on. Needed where [`crate::start`]
+/// Moves every partition to the checkpoint of the shard that the image places it on. Needed where [`fn@crate::start`]
 /// says [`StartError::Misplaced`], and where there are journals of shards that the node no longer has; does no harm
 /// otherwise. Returns the memory and what an operator should know.
 ///

@@ -73,12 +73,10 @@ impl Shard {
                 self.readers.woken.push(reader);
             }
             Message::Ready { watch, bytes, urgent } => self.on_ready(from, watch, bytes, urgent),
-            Message::Collect { watch, bytes_max, is_first } => {
-                match self.readers.of_watch(from, watch) {
-                    Some(id) => self.begin_gather(id, bytes_max, is_first, now, effects),
-                    None => self.send(from, &Message::Collected { watch, parts: Vec::new() }, effects),
-                }
-            }
+            Message::Collect { watch, bytes_max, is_first } => match self.readers.of_watch(from, watch) {
+                Some(id) => self.begin_gather(id, bytes_max, is_first, now, effects),
+                None => self.send(from, &Message::Collected { watch, parts: Vec::new() }, effects),
+            },
             Message::Collected { watch, parts } => self.on_collected(from, watch, parts, now, effects),
             Message::Unwatch { watch } => {
                 if let Some(reader) = self.readers.of_watch(from, watch) {

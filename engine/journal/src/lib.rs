@@ -1,7 +1,7 @@
 //! Where bytes become durable: one journal per shard, a ring of files written in place (STORAGE.md section 1).
 //!
 //! A running shard uses [`Journal`]: it fills a [`GroupBuilder`], submits it, and learns what is durable when writes
-//! complete. A starting shard uses [`scan`] to replay what the last life left, from the place that the newest
+//! complete. A starting shard uses [`fn@scan::scan`] to replay what the last life left, from the place that the newest
 //! [`checkpoint`] names. The bytes are drawn in `docs/LOG_FORMAT.md`.
 //!
 //! Pure: lives on the shard's core and does no I/O; recovery reads through [`cutwater_model::storage::Storage`].

@@ -106,6 +106,9 @@ pub struct Tally {
     pub refused_starts: u64,
 }
 
+/// Called with the disk, what is known, and the time in microseconds.
+pub type Watcher = Box<dyn FnMut(&Disk, &Oracle, u64) -> Checked>;
+
 /// See the module.
 pub struct World {
     plan: Plan,
@@ -130,7 +133,7 @@ pub struct World {
     /// What was seen.
     pub tally: Tally,
     /// Called whenever the disk may have changed.
-    watcher: Option<Box<dyn FnMut(&Disk, &Oracle, u64) -> Checked>>,
+    watcher: Option<Watcher>,
     watched: u64,
 }
 
@@ -184,7 +187,7 @@ impl World {
     }
 
     /// Has something called whenever the disk may have changed.
-    pub fn watch(&mut self, watcher: Box<dyn FnMut(&Disk, &Oracle, u64) -> Checked>) {
+    pub fn watch(&mut self, watcher: Watcher) {
         self.watcher = Some(watcher);
     }
 

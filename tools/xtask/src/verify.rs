@@ -64,12 +64,14 @@ pub(crate) fn fix(workspace: &Workspace) -> Result<bool> {
 }
 
 fn clippy(workspace: &Workspace) -> Step {
-    let arguments = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    let arguments =
+        ["clippy", "--quiet", "--workspace", "--all-targets", "--keep-going", "--", "-D", "warnings"];
     Step::cargo(&workspace.root, &arguments)
 }
 
 fn docs(workspace: &Workspace) -> Step {
-    let arguments = ["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items"];
+    let arguments =
+        ["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items", "--keep-going"];
     Step::cargo(&workspace.root, &arguments).env("RUSTDOCFLAGS", "-D warnings")
 }
 

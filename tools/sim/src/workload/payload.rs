@@ -74,7 +74,7 @@ fn body(bytes: usize, filling: Filling<'_>, random: &mut Random) -> Vec<u8> {
                 chunk.copy_from_slice(&word[..chunk.len()]);
             }
         }
-        Filling::Copied(from) if from.is_empty() => {}
+        Filling::Copied([]) => {}
         Filling::Copied(from) => {
             for (target, byte) in body.iter_mut().zip(from.iter().cycle()) {
                 *target = *byte;

@@ -58,10 +58,10 @@ impl World {
         match effect {
             Effect::Write { op, file, at, memory, durable } => {
                 let bytes = self.memory(shard, memory)?.to_vec();
-                let written = Some(digest64(0, &bytes));
-                self.note(shard.0, "write", [at, u64::from(memory.len), written.unwrap_or(0)]);
+                let written = digest64(0, &bytes);
+                self.note(shard.0, "write", [at, u64::from(memory.len), written]);
                 self.say(shard.0, || format!("{op:?} write {file} at {at} {memory:?} durable {durable}"));
-                self.operate(shard, op, Op::Write { file, at, bytes, durable }, Some(memory), written);
+                self.operate(shard, op, Op::Write { file, at, bytes, durable }, Some(memory), Some(written));
             }
             Effect::Read { op, file, at, memory } => {
                 self.note(shard.0, "read", [at, u64::from(memory.len), op.0]);

@@ -154,7 +154,12 @@ impl World {
     }
 
     /// Starts every shard; `false`, and none has started, where one of them finds partitions of another.
-    fn open_shards(&mut self, shards: u16, image: &Arc<Image>, incarnation: Incarnation) -> Result<bool, String> {
+    fn open_shards(
+        &mut self,
+        shards: u16,
+        image: &Arc<Image>,
+        incarnation: Incarnation,
+    ) -> Result<bool, String> {
         for index in 0..shards {
             let shard = ShardId(index);
             let config = Config { shard, shards, ..self.plan.config };
