@@ -155,6 +155,7 @@ impl Shard {
         owned.log.bulk_written(plan);
         owned.bulk = None;
         self.note_dirty(slot);
+        self.hurry_unsettled(slot);
         true
     }
 }

@@ -347,6 +347,9 @@ impl Shard {
         let Some(owned) = self.partitions.get_mut(slot) else { return };
         owned.log.set_durable(end, sequence.0);
         owned.high_watermark = owned.high_watermark.max(end);
+        if owned.is_unsettled {
+            self.hurry_unsettled(slot);
+        }
         self.wake(slot);
     }
 

@@ -135,6 +135,15 @@ impl Shard {
         }
     }
 
+    /// A checkpoint waits for the partition, and something that held it up is over.
+    pub(crate) fn hurry_unsettled(&mut self, slot: Slot) {
+        let Some(owned) = self.partitions.get_mut(slot) else { return };
+        if owned.is_unsettled && !owned.is_hurried {
+            owned.is_hurried = true;
+            self.settle.hurried.push_back(slot);
+        }
+    }
+
     /// Whether written pages should be flushed at once: a checkpoint waits for them, or memory does.
     fn flushes_now(&self) -> bool {
         self.settle.wants_memory || self.is_settling()
