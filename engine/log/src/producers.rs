@@ -62,10 +62,14 @@ pub(crate) struct Producers {
     windows: BTreeMap<ProducerId, Window>,
 }
 
+/// As many as a retry may be of, and as many again: a checkpoint leaves out what may be lost, which is no more than a
+/// producer has in flight, and must still name the window before that.
+const REMEMBERED_BATCHES: usize = 2 * PRODUCER_WINDOW_BATCHES;
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Window {
     /// Oldest first.
-    batches: [Remembered; PRODUCER_WINDOW_BATCHES],
+    batches: [Remembered; REMEMBERED_BATCHES],
     len: u8,
     epoch: ProducerEpoch,
     /// When its last batch arrived.
@@ -147,14 +151,15 @@ impl Producers {
     pub(crate) fn encode(&self, writer: &mut Writer<'_>, end: Offset) {
         let known = || {
             self.windows.iter().filter_map(|(id, window)| {
-                let len = window.remembered().iter().take_while(|batch| batch.base_offset < end).count();
-                (len > 0).then_some((id, window, len))
+                let kept = window.remembered().iter().take_while(|batch| batch.base_offset < end).count();
+                let batches = &window.batches[kept.saturating_sub(PRODUCER_WINDOW_BATCHES)..kept];
+                (kept > 0).then_some((id, window, batches))
             })
         };
         writer.u32(known().count() as u32);
-        for (id, window, len) in known() {
-            writer.i64(id.0).i16(window.epoch.0).u16(len as u16).i64(window.arrival.0);
-            for batch in &window.batches[..len] {
+        for (id, window, batches) in known() {
+            writer.i64(id.0).i16(window.epoch.0).u16(batches.len() as u16).i64(window.arrival.0);
+            for batch in batches {
                 writer.i64(batch.base_offset.0).i32(batch.base_sequence).i32(batch.last_sequence);
             }
         }
@@ -191,20 +196,29 @@ impl Window {
         &self.batches[..usize::from(self.len)]
     }
 
+    /// Those that a retry may be of.
+    fn recent(&self) -> &[Remembered] {
+        let remembered = self.remembered();
+        &remembered[remembered.len().saturating_sub(PRODUCER_WINDOW_BATCHES)..]
+    }
+
     #[inline]
     fn check(&self, batch: &ProducerBatch) -> ProducerVerdict {
-        let Some(last) = self.remembered().last() else { return ProducerVerdict::Accept };
+        let recent = self.recent();
+        let (Some(first), Some(last)) = (recent.first(), recent.last()) else {
+            return ProducerVerdict::Accept;
+        };
         if batch.base_sequence == advance(last.last_sequence, 1) {
             return ProducerVerdict::Accept;
         }
         let same = |it: &&Remembered| {
             it.base_sequence == batch.base_sequence && it.last_sequence == batch.last_sequence
         };
-        if let Some(it) = self.remembered().iter().find(same) {
+        if let Some(it) = recent.iter().find(same) {
             return ProducerVerdict::Duplicate { base_offset: it.base_offset, last_offset: it.last_offset() };
         }
         // Clients take "appended before" for success, so it is said only of what lies wholly before the window (B120).
-        let oldest = self.batches[0].base_sequence;
+        let oldest = first.base_sequence;
         let is_before = |sequence: i32| sequence != oldest && distance(sequence, oldest) < i32::MAX / 2;
         let is_old = is_before(batch.base_sequence) && is_before(batch.last_sequence);
         ProducerVerdict::Refused(if is_old {
@@ -226,7 +240,7 @@ impl Window {
             base_sequence: batch.base_sequence,
             last_sequence: batch.last_sequence,
         };
-        if usize::from(self.len) == PRODUCER_WINDOW_BATCHES {
+        if usize::from(self.len) == REMEMBERED_BATCHES {
             self.batches.copy_within(1.., 0);
             self.len -= 1;
         }
@@ -341,6 +355,27 @@ mod tests {
         let duplicate = ProducerVerdict::Duplicate { base_offset: Offset(1020), last_offset: Offset(1029) };
         assert_eq!(restored.check(&batch(3, 20, 29)), duplicate);
         assert!(Producers::decode(&mut Reader(&bytes[..bytes.len() - 1])).is_none());
+    }
+
+    #[test]
+    fn a_checkpoint_names_the_window_before_what_is_in_flight() {
+        let mut producers = Producers::default();
+        for number in 0..20 {
+            let sequence = number * 10;
+            producers.record(&batch(3, sequence, sequence + 9), Offset(i64::from(sequence)), TimestampMs(1));
+        }
+        let mut bytes = Vec::new();
+        // The last five may be lost.
+        producers.encode(&mut Writer(&mut bytes), Offset(150));
+        let restored = Producers::decode(&mut Reader(&bytes)).unwrap();
+        let duplicate = |offset| ProducerVerdict::Duplicate {
+            base_offset: Offset(offset),
+            last_offset: Offset(offset + 9),
+        };
+        assert_eq!(restored.check(&batch(3, 150, 159)), ProducerVerdict::Accept);
+        assert_eq!(restored.check(&batch(3, 140, 149)), duplicate(140));
+        assert_eq!(restored.check(&batch(3, 100, 109)), duplicate(100));
+        assert_ne!(restored.check(&batch(3, 160, 169)), ProducerVerdict::Accept);
     }
 
     #[test]

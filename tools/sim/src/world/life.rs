@@ -138,6 +138,9 @@ impl World {
                 Ok(())
             }
             End::PowerCut => {
+                if std::env::var_os("SIM_DUMP").is_some() {
+                    self.say_shards();
+                }
                 self.cut_power();
                 Ok(())
             }
@@ -154,7 +157,7 @@ impl World {
     }
 
     /// Everything the shards hold, for whoever looks for what is stuck.
-    fn say_shards(&self) {
+    pub(super) fn say_shards(&self) {
         for (index, seat) in self.seats.iter().enumerate() {
             self.say(index as u16, || format!("{:#?}", seat.shard));
         }
