@@ -315,10 +315,12 @@ impl Tail {
         let Some(only) = self.chunks.front_mut() else { return };
         let from = block_floor(flushed.position).max(only.start);
         let kept = self.end.saturating_sub(from) as u32;
-        if only.pins > 0 || kept == 0 || kept.max(BLOCK).next_power_of_two() * 2 > only.memory.len {
+        // The new chunk ends behind the last byte: so the batch that reaches its end is still to come, and notes it.
+        let room = kept + 1;
+        if only.pins > 0 || kept == 0 || room.max(BLOCK).next_power_of_two() * 2 > only.memory.len {
             return;
         }
-        let Some(memory) = pages.allocate(kept) else { return };
+        let Some(memory) = pages.allocate(room) else { return };
         let held = MemoryRange { at: only.memory.at + (from - only.start) as u32, len: kept };
         slab.copy(held, memory.at);
         self.resident = memory.len;
