@@ -367,3 +367,30 @@ impl Tail {
         self.resident = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cutwater_model::Offset;
+
+    use super::*;
+    use crate::test_support::slab;
+
+    #[test]
+    fn what_shrank_to_whole_blocks_is_given_up_later() {
+        let (mut slab, mut pages) = (slab(1 << 20), Pages::new(1 << 20, 0));
+        let at = |offset, position| LogEnd { offset: Offset(offset), position };
+        let mut tail = Tail::new(at(0, 4096));
+        // One chunk of 64 KiB; all of it but the last two blocks is flushed.
+        assert!(tail.reserve(&mut pages, 60_000));
+        tail.push(&mut slab, &[1; 12_404]);
+        tail.close_batch(4096, at(1, 16_500));
+        tail.push(&mut slab, &[2; 8076]);
+        tail.close_batch(16_500, at(2, 24_576));
+        tail.evict(&mut slab, &mut pages, at(1, 16_500), 0);
+        assert!(tail.reserve(&mut pages, 40_000));
+        tail.push(&mut slab, &[3; 40_000]);
+        tail.close_batch(24_576, at(3, 64_576));
+        tail.evict(&mut slab, &mut pages, at(3, 64_576), 0);
+        assert!(pages.used_bytes() <= BLOCK, "{} bytes are held", pages.used_bytes());
+    }
+}

@@ -140,6 +140,9 @@ impl World {
             self.redistribute(shards, &image, incarnation)?;
         }
         self.control = Some(Control::new(controller));
+        if std::env::var_os("SIM_DUMP").is_some() {
+            self.say_shards();
+        }
         Ok(())
     }
 
