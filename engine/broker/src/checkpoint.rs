@@ -14,7 +14,7 @@ use cutwater_journal::checkpoint::{
 use cutwater_log::Covered;
 use cutwater_model::storage::StorageErrorKind;
 use cutwater_model::topic::Durability;
-use cutwater_model::{FileName, MemoryRange, Now};
+use cutwater_model::{FileName, MemoryRange, Now, PartitionId, PartitionIndex, TopicId};
 
 use crate::effect::{Effect, Effects};
 use crate::partition::{Owned, Slot, Stage};
@@ -74,6 +74,8 @@ struct Writing {
     record: Vec<u8>,
     /// How much of the record is in a piece already.
     record_done: usize,
+    /// The partition whose state went in last, if its segment failed.
+    carries: Option<Slot>,
     is_busy: bool,
 }
 
@@ -173,6 +175,10 @@ impl Shard {
                 owned.is_dirty = false;
                 continue;
             }
+            // What a failed segment may lack goes into the checkpoint; where it can't, the journal keeps it.
+            if owned.log.is_fenced() && owned.log.carry(&self.slab, &mut Vec::new()) {
+                continue;
+            }
             owned.is_unsettled = true;
             unsettled += 1;
             if !owned.is_hurried {
@@ -196,6 +202,14 @@ impl Shard {
         if is_all || flushed.sequence >= from.after.sequence.0 {
             owned.is_unsettled = false;
             *unsettled = unsettled.saturating_sub(1);
+        }
+    }
+
+    /// A segment of the partition failed: its bytes are carried, and no checkpoint waits for them (E2).
+    pub(crate) fn settle_by_carrying(&mut self, slot: Slot) {
+        let slab = &self.slab;
+        if self.partitions.get(slot).is_some_and(|owned| owned.log.carry(slab, &mut Vec::new())) {
+            self.forget_unsettled(slot);
         }
     }
 
@@ -231,6 +245,7 @@ impl Shard {
             next_slot: 0,
             record: Vec::new(),
             record_done: 0,
+            carries: None,
             is_busy: false,
         }));
     }
@@ -316,6 +331,11 @@ impl Shard {
     }
 
     fn next_record(&mut self, writing: &mut Writing) -> bool {
+        if let Some(slot) = writing.carries.take()
+            && self.carry_record(writing, slot)
+        {
+            return true;
+        }
         let copy = usize::from(self.checkpoints.copy);
         while writing.next_slot < self.partitions.slots() {
             let slot = Slot(writing.next_slot);
@@ -331,9 +351,24 @@ impl Shard {
             let prefix = record_prefix(writing.record.len() as u32 - 4);
             writing.record[..4].copy_from_slice(&prefix);
             owned.named[copy] = owned.log.flushed_end();
+            writing.carries = owned.log.is_fenced().then_some(slot);
             return true;
         }
         false
+    }
+
+    /// What a failed partition's segment may lack follows its state, as a record of its own (E2).
+    fn carry_record(&mut self, writing: &mut Writing, slot: Slot) -> bool {
+        let Some(owned) = self.partitions.get_mut(slot) else { return false };
+        writing.record.clear();
+        writing.record_done = 0;
+        writing.record.extend_from_slice(&[0; 4]);
+        writing.record.extend_from_slice(&carry_head(owned.id));
+        let before = writing.record.len();
+        owned.log.carry(&self.slab, &mut writing.record);
+        let prefix = record_prefix(writing.record.len() as u32 - 4);
+        writing.record[..4].copy_from_slice(&prefix);
+        writing.record.len() > before
     }
 
     fn checkpoint_file(&self) -> FileName {
@@ -423,4 +458,28 @@ impl Shard {
 
 fn earlier(first: Covered, second: Covered) -> Covered {
     if first.end <= second.end { first } else { second }
+}
+
+/// The first two bytes of a record that is no partition's state, which begin with its version.
+pub(crate) const CARRY_TAG: u16 = 0xca77;
+/// A carry record begins with its tag, two zeros, and the partition's index and topic.
+pub(crate) const CARRY_HEAD_BYTES: usize = 24;
+
+fn carry_head(id: PartitionId) -> [u8; CARRY_HEAD_BYTES] {
+    let mut head = [0; CARRY_HEAD_BYTES];
+    head[..2].copy_from_slice(&CARRY_TAG.to_le_bytes());
+    head[4..8].copy_from_slice(&id.index.0.to_le_bytes());
+    head[8..].copy_from_slice(&id.topic.0.to_le_bytes());
+    head
+}
+
+/// The partition of a carry record and the batches in it; `None` for a record of another kind.
+pub(crate) fn carry_of(record: &[u8]) -> Option<(PartitionId, &[u8])> {
+    let (head, batches) = record.split_first_chunk::<CARRY_HEAD_BYTES>()?;
+    if head[..2] != CARRY_TAG.to_le_bytes() {
+        return None;
+    }
+    let index = head[4..8].try_into().map(u32::from_le_bytes).ok()?;
+    let topic = head[8..].try_into().map(u128::from_le_bytes).ok()?;
+    Some((PartitionId { topic: TopicId(topic), index: PartitionIndex(index) }, batches))
 }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use cutwater_journal::scan::GroupInfo;
 use cutwater_journal::{Entry, EntryKind};
-use cutwater_log::{Pages, Partition, ReplayEntry, Replayed, SpacePlan};
+use cutwater_log::{Pages, Partition, ReplayEntry, Replayed, SpacePlan, carried};
 use cutwater_metadata::Image;
 use cutwater_model::hash::BuildFixedHasher;
 use cutwater_model::limits::{BLOCK_BYTES, MEMORY_AHEAD_RECORDS_MAX};
@@ -14,6 +14,7 @@ use cutwater_model::topic::{Durability, TopicConfig};
 use cutwater_model::{DirName, LeaderEpoch, Offset, PartitionId, PartitionIndex, ShardId, Slab};
 use hashbrown::HashMap;
 
+use crate::checkpoint::carry_of;
 use crate::config::Config;
 use crate::start::StartError;
 
@@ -61,6 +62,9 @@ impl<'a> Recovering<'a> {
 
     /// Takes one partition out of the checkpoint. Those of deleted topics stay behind (M2).
     pub(crate) fn restore(&mut self, storage: &mut dyn Storage, state: &[u8]) -> Result<(), StartError> {
+        if let Some((id, batches)) = carry_of(state) {
+            return self.restore_carried(storage, id, batches);
+        }
         let segment_bytes = cutwater_model::limits::SEGMENT_BYTES_DEFAULT;
         let refuse =
             |partition: String, why: String| StartError::Partition { shard: self.shard, partition, why };
@@ -149,11 +153,35 @@ impl<'a> Recovering<'a> {
         if self.partitions[index].quarantine.is_some() {
             return Ok(());
         }
+        let log = &mut self.partitions[index].log;
+        log.set_epoch(log.epoch().max(head.leader_epoch));
+        self.replay(storage, index, replayed)
+    }
+
+    /// What a failed segment may have lacked when the checkpoint was written (E2).
+    fn restore_carried(
+        &mut self,
+        storage: &mut dyn Storage,
+        id: PartitionId,
+        batches: &[u8],
+    ) -> Result<(), StartError> {
+        let Some(&index) = self.by_id.get(&id) else { return Ok(()) };
+        for entry in carried(batches) {
+            self.replay(storage, index, entry)?;
+        }
+        Ok(())
+    }
+
+    fn replay(
+        &mut self,
+        storage: &mut dyn Storage,
+        index: usize,
+        entry: ReplayEntry<'_>,
+    ) -> Result<(), StartError> {
         self.entries += 1;
         for attempt in 0..3 {
             let recovered = &mut self.partitions[index];
-            recovered.log.set_epoch(recovered.log.epoch().max(head.leader_epoch));
-            match recovered.log.replay(&mut self.slab, &mut self.pages, replayed) {
+            match recovered.log.replay(&mut self.slab, &mut self.pages, entry) {
                 Ok(Replayed::Applied) => {
                     recovered.is_dirty = true;
                     return Ok(());

@@ -314,6 +314,7 @@ impl Shard {
         }
         self.give_up_bulk(slot, effects);
         self.refuse_deferred(slot, ErrorKind::StorageError, effects);
+        self.settle_by_carrying(slot);
     }
 
     /// Gives up flushed pages, oldest first, while more memory is used than is good; while it is short, has more of

@@ -13,6 +13,7 @@ extern crate alloc;
 mod append;
 mod bulk;
 mod bytes;
+mod carry;
 mod cold;
 mod flush;
 pub mod format;
@@ -42,6 +43,7 @@ mod writeback;
 
 pub use append::{Appended, NoRoom};
 pub use bulk::{BulkPlan, BulkRef};
+pub use carry::carried;
 pub use cold::{ColdError, ColdFault, ColdRead, Trimmed, find_time, trim_cold};
 pub use flush::FlushPlan;
 pub use format::{FormatError, SegmentIdentity};
