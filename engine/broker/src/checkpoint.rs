@@ -175,6 +175,10 @@ impl Shard {
                 owned.is_dirty = false;
                 continue;
             }
+            // A slot that was used again may be listed twice.
+            if owned.is_unsettled {
+                continue;
+            }
             // What a failed segment may lack goes into the checkpoint; where it can't, the journal keeps it.
             if owned.log.is_fenced() && owned.log.carry(&self.slab, &mut Vec::new()) {
                 continue;
@@ -188,6 +192,16 @@ impl Shard {
         }
         self.settle.dirty = dirty;
         self.checkpoints.phase = Phase::Settling(from, unsettled);
+    }
+
+    /// Now and then, while a checkpoint waits and nothing is under way, everybody it waits for is looked at again.
+    pub(crate) fn look_at_unsettled(&mut self) {
+        if !self.is_settling() || !self.settle.is_idle() {
+            return;
+        }
+        for slot in (0..self.partitions.slots()).map(Slot) {
+            self.hurry_unsettled(slot);
+        }
     }
 
     /// A partition may be settled now as far as the checkpoint under way asks.

@@ -207,6 +207,7 @@ impl Shard {
 
     fn on_tick(&mut self, now: Now, effects: &mut Effects) {
         self.expire_readers(now, effects);
+        self.look_at_unsettled();
         self.on_continue(now, effects);
     }
 
