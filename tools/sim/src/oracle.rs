@@ -196,6 +196,15 @@ impl Oracle {
         self.partitions.get(&partition).map_or(Offset(0), Known::end)
     }
 
+    /// Whether the batch at that offset is known, and its records are not compressed.
+    #[must_use]
+    pub fn is_legible(&self, partition: PartitionId, offset: Offset) -> bool {
+        let bound = self.partitions.get(&partition).and_then(|known| known.at(offset));
+        let attempt = bound.and_then(|bound| self.attempt(bound.attempt));
+        let batch = attempt.and_then(|attempt| Batch::read(&attempt.batch).ok());
+        batch.is_some_and(|batch| batch.header.codec_id() == 0)
+    }
+
     /// The node has died in this moment: what `memory` topics acknowledged lately may be gone.
     pub fn on_crash(&mut self, now_us: u64) {
         let horizon = now_us.saturating_sub(MEMORY_LOSS_US_MAX);

@@ -43,6 +43,13 @@ impl Known {
         there.map_or(Offset(0), |(base, bound)| base.after(bound.records))
     }
 
+    /// The batch that holds that offset.
+    #[must_use]
+    pub fn at(&self, offset: Offset) -> Option<Bound> {
+        let (base, bound) = self.bound.range(..=offset).next_back()?;
+        (base.after(bound.records) > offset).then_some(*bound)
+    }
+
     /// How many batches are known.
     #[must_use]
     pub fn len(&self) -> usize {
