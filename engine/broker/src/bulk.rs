@@ -93,22 +93,26 @@ impl Shard {
             return;
         }
         self.stages.bulk.record(now.mono_us.saturating_sub(bulk.begun_us), 1);
+        if owned.stage == Stage::Deleting {
+            self.give_up_bulk(slot, ErrorKind::UnknownTopicOrPartition, effects);
+            return;
+        }
         if owned.log.is_fenced() {
-            self.give_up_bulk(slot, effects);
+            self.give_up_bulk(slot, ErrorKind::StorageError, effects);
             self.refuse_deferred(slot, ErrorKind::StorageError, effects);
             return;
         }
         self.refer_to_bulk(slot);
     }
 
-    /// A segment of the partition failed: its large batch will not be journaled. One whose writes are under way is given
-    /// up when they have come back.
-    pub(crate) fn give_up_bulk(&mut self, slot: Slot, effects: &mut Effects) {
+    /// A segment of the partition failed, or its topic is deleted: its large batch will not be journaled. One whose writes
+    /// are under way is given up when they have come back.
+    pub(crate) fn give_up_bulk(&mut self, slot: Slot, kind: ErrorKind, effects: &mut Effects) {
         let Some(owned) = self.partitions.get_mut(slot) else { return };
         let Some(failed) = owned.bulk.take_if(|bulk| bulk.writes_left == 0) else { return };
         owned.log.bulk_failed();
         if !failed.pending.is_answered {
-            self.refuse(failed.pending.asker, ErrorKind::StorageError, effects);
+            self.refuse(failed.pending.asker, kind, effects);
         }
     }
 

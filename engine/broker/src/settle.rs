@@ -312,7 +312,7 @@ impl Shard {
                 "partition {id} takes no appends: its segment could not be written: {kind}"
             )));
         }
-        self.give_up_bulk(slot, effects);
+        self.give_up_bulk(slot, ErrorKind::StorageError, effects);
         self.refuse_deferred(slot, ErrorKind::StorageError, effects);
         self.settle_by_carrying(slot);
     }

@@ -71,6 +71,7 @@ impl Shard {
         let readers: Vec<_> = owned.watchers.iter().map(|watcher| watcher.reader).collect();
         self.partitions.hide(slot);
         self.forget_unsettled(slot);
+        self.give_up_bulk(slot, ErrorKind::UnknownTopicOrPartition, effects);
         self.refuse_deferred(slot, ErrorKind::UnknownTopicOrPartition, effects);
         for reader in readers {
             self.lose_partition(reader, slot);
