@@ -149,13 +149,12 @@ pub fn trim_cold(
 }
 
 /// The first record with a timestamp of at least `target`, in whole batches. Of a compressed batch, which isn't
-/// inflated here, its first record.
+/// inflated here, and of one stamped at append, its first offset and largest timestamp.
 #[must_use]
 pub fn find_time(bytes: &[u8], target: TimestampMs) -> Option<(Offset, TimestampMs)> {
-    let batch =
-        batch::walk(bytes).map_while(Result::ok).find(|batch| batch.header.max_timestamp >= target)?;
-    if batch.header.codec_id() != 0 {
-        return Some((batch.header.base_offset, batch.header.base_timestamp));
+    let batch = batch::walk(bytes).map_while(Result::ok).find(|batch| batch.header.max_timestamp >= target)?;
+    if batch.header.codec_id() != 0 || batch.header.has_append_time() {
+        return Some((batch.header.base_offset, batch.header.max_timestamp));
     }
     let record = batch.records().map_while(Result::ok).find(|record| record.timestamp >= target)?;
     Some((record.offset, record.timestamp))
