@@ -113,6 +113,8 @@ impl Shard {
             return false;
         }
         let Some(mut owned) = self.partitions.remove(slot) else { return true };
+        // The next partition in this slot is not dirty because this one was.
+        self.settle.dirty.retain(|&dirty| dirty != slot);
         owned.log.release(&mut self.pages);
         for (file, bytes) in owned.log.files() {
             self.discard(file, bytes, effects);
