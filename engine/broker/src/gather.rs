@@ -136,13 +136,23 @@ impl Shard {
         let Some(owned) = self.partitions.get_mut(slot) else { return };
         fetched.high_watermark = owned.high_watermark.offset;
         fetched.log_start = owned.log.log_start();
-        let bytes_max = u64::from(part.wanted.bytes_max).min(gather.budget) as u32;
+        let mut bytes_max = u64::from(part.wanted.bytes_max).min(gather.budget) as u32;
         let is_first = gather.may_exceed_now();
-        let wants_bytes = bytes_max > 0 || is_first;
-        let plan = if wants_bytes {
-            owned.log.read(&self.slab, part.wanted.offset, part.hint, bytes_max.max(1), owned.high_watermark)
-        } else {
-            ReadPlan::AtEnd
+        let mut buffer = None;
+        let plan = loop {
+            if bytes_max == 0 && !is_first {
+                break ReadPlan::AtEnd;
+            }
+            let (from, visible) = (part.wanted.offset, owned.high_watermark);
+            let plan = owned.log.read(&self.slab, from, part.hint, bytes_max.max(1), visible);
+            let ReadPlan::Cold(cold) = &plan else { break plan };
+            buffer = self.pages.allocate(cold.len + cold.suffix.map_or(0, |range| range.len));
+            if buffer.is_some() || bytes_max <= limits::BLOCK_BYTES as u32 {
+                break plan;
+            }
+            // Where memory is in pieces, a shorter read may still find room.
+            owned.log.cold_done(cold);
+            bytes_max /= 4;
         };
         match plan {
             // One batch more than the budget is right only for the first of an answer (B77).
@@ -160,8 +170,7 @@ impl Shard {
                 self.counters.bytes_read_hot += u64::from(hot.bytes);
             }
             ReadPlan::Cold(cold) => {
-                let suffix = cold.suffix.map_or(0, |range| range.len);
-                if let Some(buffer) = self.pages.allocate(cold.len + suffix) {
+                if let Some(buffer) = buffer {
                     let promised = gather.budget.min(u64::from(cold.usable));
                     let bytes_max = bytes_max.max(1);
                     let what = What::Batches(cold);

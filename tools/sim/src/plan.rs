@@ -108,7 +108,7 @@ impl Plan {
             seed,
             device,
             config: config(random),
-            memory_bytes: [(1536 * KIB) as usize, (3 * 1024 * KIB) as usize][random.below(2) as usize],
+            memory_bytes: [(2 * 1024 * KIB) as usize, (4 * 1024 * KIB) as usize][random.below(2) as usize],
             habits,
             clients: [
                 random.between(0, 3),
