@@ -355,7 +355,8 @@ impl Shard {
             let slot = Slot(writing.next_slot);
             writing.next_slot += 1;
             let Some(owned) = self.partitions.get_mut(slot) else { continue };
-            if owned.stage == Stage::Deleting {
+            // What is opening has nothing yet, not even a folder: the image brings it back.
+            if matches!(owned.stage, Stage::Deleting | Stage::Opening) {
                 continue;
             }
             writing.record.clear();
