@@ -205,7 +205,8 @@ impl BenchArguments {
             Some(Shape::Batch1k) => Load { in_flight: 2, record_bytes: 1000, ..batch },
             Some(Shape::Zstd) => Load { in_flight: 2, record_bytes: 1000, codec: Codec::Zstd, ..batch },
             Some(Shape::EndToEnd) => {
-                Load { mode: Mode::EndToEnd, rate: Some(100_000.0), connections: 1, ..base }
+                // Room for ten milliseconds of the rate, so that a slow flush does not stop the one producer.
+                Load { mode: Mode::EndToEnd, rate: Some(100_000.0), connections: 1, in_flight: 1024, ..base }
             }
             Some(Shape::Replay) => Load { mode: Mode::Replay, in_flight: 4, ..batch },
         };

@@ -108,7 +108,7 @@ struct State {
     ack_histogram: Histogram<u64>,
     links_up: usize,
     acked: Total,
-    /// Requests that were intended in the measured time and done; records where they are read.
+    /// Requests answered in the measured time, whenever they were intended; records where they are read.
     done_in_window: u64,
     errors: u64,
     first_error: Option<String>,
@@ -211,7 +211,10 @@ impl Run {
             ack_latency_us: Latency::of(&ack_histogram).filter(|_| is_end_to_end),
             missed: None,
             total,
-            read_records: readers.as_ref().map_or(0, |readers| readers.records),
+            read_records: match self.load.mode {
+                Mode::Replay => total.records,
+                _ => readers.as_ref().map_or(0, |readers| readers.records),
+            },
             errors,
             first_error,
             verified,
@@ -454,10 +457,12 @@ impl State {
         self.acked.bytes += self.batch_bytes;
         let latency_ns = now_ns.saturating_sub(intended_ns);
         self.latency_ns_max = self.latency_ns_max.max(latency_ns);
-        if intended_ns >= self.window_ns.0 && intended_ns < self.window_ns.1 {
+        let (from_ns, to_ns) = self.window_ns;
+        if intended_ns >= from_ns && intended_ns < to_ns {
             self.ack_histogram.saturating_record(latency_ns);
-            self.done_in_window += u64::from(self.mode != Mode::EndToEnd);
         }
+        let is_done = now_ns >= from_ns && now_ns < to_ns && self.mode != Mode::EndToEnd;
+        self.done_in_window += u64::from(is_done);
     }
 
     #[cold]
@@ -477,10 +482,11 @@ impl State {
         let Self { readers, histogram, window_ns, done_in_window, mode, .. } = self;
         let Some(readers) = readers else { return };
         let is_timed = *mode == Mode::EndToEnd;
+        let is_done = is_timed && now_ns >= window_ns.0 && now_ns < window_ns.1;
         readers.on_pushed(link, subscription, fetched, |stamp: &Stamp| {
+            *done_in_window += u64::from(is_done);
             if is_timed && stamp.intended_ns >= window_ns.0 && stamp.intended_ns < window_ns.1 {
                 histogram.saturating_record(now_ns.saturating_sub(stamp.intended_ns));
-                *done_in_window += 1;
             }
         });
     }

@@ -9,7 +9,8 @@
 //! 24 u64 intended send  ns on this machine's monotonic clock
 //! 32 u64 digest         of the 32 bytes before
 //! ```
-//! The rest is filler that is the same for all values of a run.
+//! The rest is filler: the same for all values of a run, or, in batches that are compressed before it, another for each,
+//! so that they compress as real records would.
 
 use cutwater_client::{CodecError, Compressor};
 use cutwater_model::builder::{AppendError, BatchBuilder, Sequence};
@@ -86,7 +87,9 @@ pub struct Template {
     values: Vec<usize>,
     /// Compressed batches to be sent as they are.
     compressed: Vec<Vec<u8>>,
-    filler: Vec<u8>,
+    /// The filler of stamped values, or the fillers of compressed ones, one after the other.
+    fillers: Vec<u8>,
+    filler_bytes: usize,
 }
 
 /// Why no batch can be made.
@@ -126,19 +129,25 @@ impl Template {
             return Err(TemplateError::TooSmall { record_bytes });
         }
         let mut value = vec![0; record_bytes as usize];
-        fill(&mut value[STAMP_BYTES..], seed);
+        let mut noise = Noise(seed | 1);
+        noise.fill(&mut value[STAMP_BYTES..]);
         let mut builder = BatchBuilder::new(BATCH_BYTES_MAX);
-        let mut template =
-            Self { bytes: Vec::new(), values: Vec::new(), compressed: Vec::new(), filler: Vec::new() };
+        let mut template = Self {
+            bytes: Vec::new(),
+            values: Vec::new(),
+            compressed: Vec::new(),
+            fillers: Vec::new(),
+            filler_bytes: value.len() - STAMP_BYTES,
+        };
         for _ in 0..records.max(1) {
             builder.append(now, key, Some(&value), &[])?;
             // After the value comes only the count of headers, one byte.
             template.values.push(builder.len() - 1 - value.len());
         }
         template.bytes = builder.finish(Sequence::NONE).to_vec();
-        template.filler = value.split_off(STAMP_BYTES);
-        if codec != Codec::None {
-            template.compress(run, records, record_bytes, key, codec, now)?;
+        match codec {
+            Codec::None => template.fillers = value.split_off(STAMP_BYTES),
+            _ => template.compress(run, &mut noise, value, key, codec, now)?,
         }
         Ok(template)
     }
@@ -146,19 +155,20 @@ impl Template {
     fn compress(
         &mut self,
         run: u64,
-        records: u32,
-        record_bytes: u32,
+        noise: &mut Noise,
+        mut value: Vec<u8>,
         key: Option<&[u8]>,
         codec: Codec,
         now: TimestampMs,
     ) -> Result<(), TemplateError> {
         let mut compressor = Compressor::new(codec);
-        let mut value = vec![0; record_bytes as usize];
-        value[STAMP_BYTES..].copy_from_slice(&self.filler);
+        let records = self.values.len() as u64;
         for batch in 0..COMPRESSED_BATCHES {
             let mut builder = BatchBuilder::new(BATCH_BYTES_MAX);
-            for record in 0..u64::from(records.max(1)) {
-                let sequence = batch * u64::from(records.max(1)) + record;
+            for record in 0..records {
+                noise.fill(&mut value[STAMP_BYTES..]);
+                self.fillers.extend_from_slice(&value[STAMP_BYTES..]);
+                let sequence = batch * records + record;
                 let stamp = Stamp { run, connection: REPEATED, partition: 0, sequence, intended_ns: 0 };
                 stamp.write(&mut value);
                 builder.append(now, key, Some(&value), &[])?;
@@ -200,24 +210,30 @@ impl Template {
         copy[CRC_AT..CRC_FROM].copy_from_slice(&crc.to_be_bytes());
     }
 
-    /// Whether a value's filler is what was sent.
+    /// Whether a value's filler is what was sent with this stamp.
     #[inline]
     #[must_use]
-    pub fn has_filler(&self, value: &[u8]) -> bool {
-        value.get(STAMP_BYTES..).is_some_and(|filler| filler == self.filler)
+    pub fn has_filler(&self, value: &[u8], stamp: &Stamp) -> bool {
+        let number = if stamp.connection == REPEATED { stamp.sequence as usize } else { 0 };
+        let from = number.saturating_mul(self.filler_bytes);
+        let expected = self.fillers.get(from..from.saturating_add(self.filler_bytes));
+        expected.is_some_and(|expected| value.get(STAMP_BYTES..) == Some(expected))
     }
 }
 
 /// Half noise, half repetition: bytes that compress to roughly half, as text of logs does less and noise does more.
-fn fill(filler: &mut [u8], seed: u64) {
-    let mut state = seed | 1;
-    for (at, byte) in filler.iter_mut().enumerate() {
-        if at % 16 == 0 {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
+struct Noise(u64);
+
+impl Noise {
+    fn fill(&mut self, filler: &mut [u8]) {
+        for piece in filler.chunks_mut(16) {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            let mut half = *b"........abcdefgh";
+            half[..8].copy_from_slice(&self.0.to_le_bytes());
+            piece.copy_from_slice(&half[..piece.len()]);
         }
-        *byte = if at % 16 < 8 { (state >> (8 * (at % 8))) as u8 } else { b'a' + (at % 8) as u8 };
     }
 }
 
@@ -262,7 +278,7 @@ mod tests {
             for record in batch.records() {
                 let value = record.unwrap().value.unwrap();
                 assert_eq!(Stamp::read(value), Some(expected));
-                assert!(template.has_filler(value));
+                assert!(template.has_filler(value, &expected));
                 expected.sequence += 1;
             }
             assert_eq!(expected.sequence, STAMP.sequence + u64::from(records));
@@ -273,7 +289,17 @@ mod tests {
     fn compressed_batches_are_sound_smaller_and_not_stamped() {
         let template = Template::new(9, 1, 100, 1000, None, Codec::Zstd, TimestampMs(5)).unwrap();
         let (bytes, is_stamped) = template.batch(3);
-        assert!(!is_stamped && is_sound(bytes) && bytes.len() < 100_000);
+        assert!(!is_stamped && is_sound(bytes));
+        assert!((30_000..80_000).contains(&bytes.len()), "{} bytes of 100,000", bytes.len());
+        let mut decompressor = cutwater_client::Decompressor::new(1 << 20);
+        let batch = Batch::read(bytes).unwrap();
+        let section = decompressor.inflate(Codec::Zstd, batch.section()).unwrap();
+        for record in cutwater_model::record::Records::decompressed(&batch.header, section) {
+            let value = record.unwrap().value.unwrap();
+            let stamp = Stamp::read(value).unwrap();
+            assert!(template.has_filler(value, &stamp));
+            assert!(!template.has_filler(value, &Stamp { sequence: stamp.sequence + 1, ..stamp }));
+        }
         assert_ne!(template.batch(3).0, template.batch(4).0);
     }
 

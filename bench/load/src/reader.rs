@@ -109,7 +109,8 @@ impl Checker {
                 let record = record.map_err(|_| content(offset))?;
                 let value = record.value.unwrap_or_default();
                 let stamp = Stamp::read(value).filter(|stamp| stamp.run == self.run);
-                let stamp = stamp.filter(|_| self.template.has_filler(value)).ok_or(content(offset))?;
+                let stamp =
+                    stamp.filter(|stamp| self.template.has_filler(value, stamp)).ok_or(content(offset))?;
                 if stamp.connection != REPEATED {
                     check_order(number, &mut partition.sequences, &stamp, offset)?;
                 }

@@ -5,7 +5,7 @@
 //! mode                  produce, end-to-end, replay or mixed
 //! connections, in_flight, records_per_batch, record_bytes, partitions, codec
 //! target_rate           messages per second asked for; null in a closed loop
-//! delivered_rate        messages per second that were begun in the measured time and done
+//! delivered_rate        messages per second that were done in the measured time, warm-up's backlog included
 //! records_per_s         the same
 //! bytes_per_s           of whole batches, as they go over the wire
 //! latency_us            p50 p90 p99 p99_9 p99_99 max; null where the rate was missed, or in a replay

@@ -48,7 +48,9 @@ pub(crate) const MEASUREMENTS: [(&str, Measurement); 13] = [
     ("durable_batch_1k", batch_1k),
     ("durable_zstd", zstd),
     ("end_to_end", |run| {
-        run.on_grown_node(&Shape { connections: 1, ..OPEN }, "end_to_end", &["--mode=end-to-end"]).map(drop)
+        // Room for ten milliseconds of the rate, so that a slow flush does not stop the one producer.
+        let one = Shape { connections: 1, in_flight: 1024, ..OPEN };
+        run.on_grown_node(&one, "end_to_end", &["--mode=end-to-end"]).map(drop)
     }),
     ("replay_hot", |run| {
         run.on_grown_node(&BATCH_100, "replay_hot", &["--mode=replay", "--partitions=4"]).map(drop)
