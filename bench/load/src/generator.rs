@@ -18,7 +18,7 @@ use crate::floor::{self, FloorConfig, FloorReport};
 use crate::pace::Pace;
 use crate::payload::{Stamp, Template};
 use crate::reader::Checker;
-use crate::report::{Latency, Report, Total};
+use crate::report::{Latency, RATE_KEPT_LEAST, Report, Total};
 use crate::setup::{self, Targets};
 use crate::subscriptions::Subscriptions;
 use crate::watch;
@@ -263,13 +263,22 @@ impl Run {
             self.turn(Wait::Never)?;
             self.show_progress(now_ns);
         }
-        // What an open loop owes from before the end is still sent: leaving it out would hide a stall at the end.
+        self.drain(&mut pace, to_ns)?;
+        Ok((self.load.duration.as_secs_f64(), self.done(), self.state.acked))
+    }
+
+    /// Waits for what is under way. What an open loop owes from before the end is still sent, because leaving it out would
+    /// hide a stall at the end; but not where the rate is missed anyway.
+    fn drain(&mut self, pace: &mut Pace, to_ns: u64) -> Result<()> {
         let give_up_ns = Clock.mono_ns() + DRAIN.as_nanos() as u64;
-        let mut owes = self.load.rate.is_some();
+        let mut owes = self.load.rate.is_some_and(|rate| {
+            let done = self.done().records as f64 / self.load.duration.as_secs_f64();
+            done >= rate * RATE_KEPT_LEAST
+        });
         while owes || self.state.writers.in_flight > 0 || !self.has_read_all() {
             if Clock.mono_ns() > give_up_ns {
-                self.state.errors += self.state.writers.in_flight;
                 let left = self.state.writers.in_flight;
+                self.state.errors += left;
                 self.state
                     .first_error
                     .get_or_insert(format!("{left} requests were not answered in {DRAIN:?}"));
@@ -288,13 +297,16 @@ impl Run {
             }
             self.turn(Wait::Never)?;
         }
-        let requests = self.state.done_in_window;
+        Ok(())
+    }
+
+    /// What was done in the measured time.
+    fn done(&self) -> Total {
         let records = match self.load.mode {
-            Mode::EndToEnd => requests,
-            _ => requests * self.state.records_per_batch,
+            Mode::EndToEnd => self.state.done_in_window,
+            _ => self.state.done_in_window * self.state.records_per_batch,
         };
-        let bytes = records * self.state.batch_bytes / self.state.records_per_batch;
-        Ok((self.load.duration.as_secs_f64(), Total { records, bytes }, self.state.acked))
+        Total { records, bytes: records * self.state.batch_bytes / self.state.records_per_batch }
     }
 
     /// Writes what is to be read, then reads it again and again.

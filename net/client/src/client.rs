@@ -13,7 +13,7 @@ use cutwater_ring::Wait;
 
 use crate::config::ClientConfig;
 use crate::error::{ClientError, LinkFault};
-use crate::session::Event;
+use crate::session::{Event, Session};
 use crate::transport::Transport;
 use crate::wire::{LinkId, Wire};
 
@@ -68,10 +68,9 @@ impl<W: Wire> Client<W> {
     /// # Errors
     /// When it doesn't.
     pub fn ping(&mut self) -> Result<(), ClientError> {
-        // Ping is not a question to the engine: asking for a topic that no node has is as small.
-        match self.call("a description of topics", &Request::Describe { names: vec!["."] })? {
-            Owned::Refused(..) | Owned::Topics(_) | Owned::Pong => Ok(()),
-            _ => Err(self.unexpected()),
+        match self.call_by("a ping", |session, token| session.ping(token))? {
+            Owned::Pong => Ok(()),
+            other => Err(self.refusal("a ping", other)),
         }
     }
 
@@ -163,6 +162,14 @@ impl<W: Wire> Client<W> {
 
     /// Sends a request, waits for its answer. A call that may have been carried out is never sent twice.
     fn call(&mut self, asked: &'static str, request: &Request<'_>) -> Result<Owned, ClientError> {
+        self.call_by(asked, |session, token| session.request(token, request))
+    }
+
+    fn call_by(
+        &mut self,
+        asked: &'static str,
+        ask: impl FnOnce(&mut Session, u64) -> bool,
+    ) -> Result<Owned, ClientError> {
         let deadline_us = self.wire.now().mono_us + self.timeout.as_micros() as u64;
         self.requests += 1;
         let token = self.requests;
@@ -173,7 +180,7 @@ impl<W: Wire> Client<W> {
             None => self.wire.open(None)?,
         };
         self.link = Some(link);
-        let queued = self.wire.session(link).is_some_and(|session| session.request(token, request));
+        let queued = self.wire.session(link).is_some_and(|session| ask(session, token));
         if !queued {
             return Err(self.wire.link_error(LinkFault::Closed).into());
         }

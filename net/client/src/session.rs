@@ -142,6 +142,13 @@ impl Session {
         true
     }
 
+    /// Queues a ping, which the node answers without asking its engine; false when as many requests wait as it reads.
+    pub fn ping(&mut self, token: u64) -> bool {
+        let Some(correlation) = self.correlation(token, true) else { return false };
+        api::ping::encode_request(&mut self.output, correlation);
+        true
+    }
+
     #[inline]
     fn correlation(&mut self, token: u64, is_answered: bool) -> Option<u32> {
         if !is_answered {

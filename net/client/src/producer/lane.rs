@@ -130,6 +130,14 @@ impl Lane {
         self.queue.push_back(batch);
     }
 
+    /// The topic of that name is another one now, which knows nothing of this producer.
+    pub(crate) fn move_to(&mut self, partition: PartitionId) {
+        if self.partition != partition {
+            self.partition = partition;
+            self.is_known = false;
+        }
+    }
+
     /// Whether some batch waits to be sent.
     pub(crate) fn has_waiting(&self) -> bool {
         self.queue.iter().any(|batch| batch.fate() == Fate::Waiting)

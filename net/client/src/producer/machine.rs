@@ -26,6 +26,8 @@ const IDENTITY_TOKEN: u64 = u64::MAX - 2;
 const CHECK_US: u64 = 100_000;
 /// How long to wait after a failed question to the node.
 const ASK_AGAIN_US: u64 = 100_000;
+/// How often topics are looked up again, to learn of new partitions; Kafka's clients do it as often.
+const REFRESH_US: u64 = 300_000_000;
 /// Sealed batches kept for their memory.
 const SPARE_BATCHES: usize = 256;
 
@@ -70,6 +72,7 @@ pub(super) struct Machine {
     reports: VecDeque<Delivery>,
     buffered_bytes: usize,
     next_check_us: u64,
+    refresh_at_us: u64,
 }
 
 impl Machine {
@@ -98,6 +101,7 @@ impl Machine {
             reports: VecDeque::new(),
             buffered_bytes: 0,
             next_check_us: 0,
+            refresh_at_us: u64::MAX,
         }
     }
 
@@ -169,7 +173,7 @@ impl Machine {
                 match topic.lanes.get(partition.index.0 as usize) {
                     Some(&lane) => {
                         let lane = &mut self.lanes[lane as usize];
-                        lane.partition = id;
+                        lane.move_to(id);
                         // What is in flight on the old connection would be reported there.
                         if lane.in_flight == 0 {
                             lane.link = link;
@@ -405,7 +409,11 @@ impl Machine {
 
     /// Asks the node what is not about records. Returns when to come back for it.
     fn ask(&mut self, wire: &mut impl Wire, now_us: u64) -> u64 {
-        let mut due_us = u64::MAX;
+        if self.refresh_at_us <= now_us {
+            self.refresh_at_us = u64::MAX;
+            self.ask_topics.is_wanted = true;
+        }
+        let mut due_us = self.refresh_at_us;
         if self.config.is_idempotent && self.identity.is_none() && self.buffered_bytes > 0 {
             self.ask_identity.is_wanted = true;
         }
@@ -509,6 +517,7 @@ impl Machine {
                 // A topic that was opened since the question has its own.
                 let is_wanted = self.topics.len() > self.topics_asked;
                 self.ask_topics = Question { is_wanted, ..Question::default() };
+                self.refresh_at_us = now_us + REFRESH_US;
                 self.on_topics(view);
             }
             (IDENTITY_TOKEN, &Answer::ProducerIdAllocated(id, epoch)) => {
