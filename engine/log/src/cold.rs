@@ -152,7 +152,8 @@ pub fn trim_cold(
 /// inflated here, and of one stamped at append, its first offset and largest timestamp.
 #[must_use]
 pub fn find_time(bytes: &[u8], target: TimestampMs) -> Option<(Offset, TimestampMs)> {
-    let batch = batch::walk(bytes).map_while(Result::ok).find(|batch| batch.header.max_timestamp >= target)?;
+    let batch =
+        batch::walk(bytes).map_while(Result::ok).find(|batch| batch.header.max_timestamp >= target)?;
     if batch.header.codec_id() != 0 || batch.header.has_append_time() {
         return Some((batch.header.base_offset, batch.header.max_timestamp));
     }
