@@ -3,20 +3,22 @@
 //! Each turn takes the answers that are there, sends what is due, and enters the kernel once. Times are taken once
 //! per turn, after the kernel has handed over what came, so an answer's latency includes all of its way.
 
+mod state;
+
 use core::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use cutwater_client::{Client, ClientConfig, Event, LinkId, Transport, Wait, Wire, resolve};
+use cutwater_client::{Client, ClientConfig, Transport, Wait, Wire, resolve};
 use cutwater_model::Codec;
-use cutwater_native::Answer;
 use cutwater_ring::clock::thread_cpu_us;
 use cutwater_ring::{Clock, RingConfig, cores, entropy};
 use hdrhistogram::Histogram;
 
+use self::state::State;
 use crate::arguments::{BenchArguments, Load, Mode, Route};
 use crate::floor::{self, FloorConfig, FloorReport};
 use crate::pace::Pace;
-use crate::payload::{Stamp, Template};
+use crate::payload::Template;
 use crate::reader::Checker;
 use crate::report::{Latency, RATE_KEPT_LEAST, Report, Total};
 use crate::setup::{self, Targets};
@@ -92,30 +94,6 @@ fn measure_floor(arguments: &BenchArguments, load: &Load) -> Result<(FloorReport
         client_core: arguments.core.unwrap_or_else(|| cores::cores().last().copied().unwrap_or(0)),
     };
     Ok((floor::run(&config).context("the floor")?, load.records_per_batch))
-}
-
-/// Everything that answers change.
-#[derive(Debug)]
-struct State {
-    writers: Writers,
-    readers: Option<Subscriptions>,
-    mode: Mode,
-    batch_bytes: u64,
-    records_per_batch: u64,
-    /// The measured time, on the monotonic clock.
-    window_ns: (u64, u64),
-    histogram: Histogram<u64>,
-    ack_histogram: Histogram<u64>,
-    links_up: usize,
-    acked: Total,
-    /// Requests answered in the measured time, whenever they were intended; records where they are read.
-    done_in_window: u64,
-    errors: u64,
-    first_error: Option<String>,
-    fault: Option<String>,
-    /// Since the last progress line.
-    records_shown: u64,
-    latency_ns_max: u64,
 }
 
 /// One run.
@@ -438,69 +416,6 @@ impl Run {
             self.state.first_error.get_or_insert(what);
         }
         Ok(is_complete)
-    }
-}
-
-impl State {
-    #[inline]
-    fn on_event(&mut self, link: LinkId, event: Event<'_>, now_ns: u64) {
-        match event {
-            Event::Answered { token, answer: Answer::Produced(produced) } => {
-                self.writers.on_answer(link);
-                match produced.failure {
-                    None => self.on_acked(token, now_ns),
-                    Some(failure) => self.on_refused(failure),
-                }
-            }
-            Event::Pushed { subscription, fetched } => self.on_pushed(link, subscription, fetched, now_ns),
-            Event::Answered { answer: Answer::Refused(refusal), .. } => {
-                self.writers.on_answer(link);
-                self.on_refused(refusal.failure);
-            }
-            Event::Answered { .. } => {}
-            Event::Up(_) => self.links_up += 1,
-            Event::Down(fault) => self.fault = Some(fault.to_string()),
-        }
-    }
-
-    #[inline]
-    fn on_acked(&mut self, intended_ns: u64, now_ns: u64) {
-        self.acked.records += self.records_per_batch;
-        self.acked.bytes += self.batch_bytes;
-        let latency_ns = now_ns.saturating_sub(intended_ns);
-        self.latency_ns_max = self.latency_ns_max.max(latency_ns);
-        let (from_ns, to_ns) = self.window_ns;
-        if intended_ns >= from_ns && intended_ns < to_ns {
-            self.ack_histogram.saturating_record(latency_ns);
-        }
-        let is_done = now_ns >= from_ns && now_ns < to_ns && self.mode != Mode::EndToEnd;
-        self.done_in_window += u64::from(is_done);
-    }
-
-    #[cold]
-    fn on_refused(&mut self, failure: cutwater_native::Failure) {
-        self.errors += 1;
-        let why = failure.kind().map_or(format!("code {}", failure.code), |kind| kind.to_string());
-        self.first_error.get_or_insert(why);
-    }
-
-    fn on_pushed(
-        &mut self,
-        link: LinkId,
-        subscription: cutwater_api::SubscriptionId,
-        fetched: cutwater_native::api::fetch::FetchedView<'_>,
-        now_ns: u64,
-    ) {
-        let Self { readers, histogram, window_ns, done_in_window, mode, .. } = self;
-        let Some(readers) = readers else { return };
-        let is_timed = *mode == Mode::EndToEnd;
-        let is_done = is_timed && now_ns >= window_ns.0 && now_ns < window_ns.1;
-        readers.on_pushed(link, subscription, fetched, |stamp: &Stamp| {
-            *done_in_window += u64::from(is_done);
-            if is_timed && stamp.intended_ns >= window_ns.0 && stamp.intended_ns < window_ns.1 {
-                histogram.saturating_record(now_ns.saturating_sub(stamp.intended_ns));
-            }
-        });
     }
 }
 

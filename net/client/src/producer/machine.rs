@@ -1,23 +1,23 @@
 //! What a producer decides: which batch a record joins, when it is sealed, what is sent when. No I/O, no clock.
 
+mod answers;
+mod topics;
+
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use cutwater_api::{Produce, Request, RequiredAcks, TopicsView};
+use cutwater_api::{Produce, Request, RequiredAcks};
 use cutwater_model::builder::{AppendError, Sequence};
 use cutwater_model::limits::{PRODUCER_REPORTS_MAX, PRODUCER_WINDOW_BATCHES};
 use cutwater_model::partitioner::{Sticky, partition_of};
-use cutwater_model::{Codec, Now, PartitionId, PartitionIndex};
-use cutwater_native::Answer;
+use cutwater_model::{Codec, Now, PartitionIndex};
 
 use super::lane::{Batch, Identity, Lane};
 use super::{Delivery, DeliveryError, OutRecord, ProducerConfig, SendError, TopicHandle};
-use crate::backoff::Backoff;
 use crate::codec::Compressor;
 use crate::error::{ClientError, LinkFault};
 use crate::links::Links;
-use crate::session::Event;
-use crate::wire::{LinkId, Wire};
+use crate::wire::Wire;
 
 /// Tokens of requests that concern no lane; a lane's token has its number in the upper half.
 const DESCRIBE_TOKEN: u64 = u64::MAX - 1;
@@ -129,75 +129,6 @@ impl Machine {
                 request,
                 timeout_ms: timeout.as_millis() as u64,
             },
-        }
-    }
-
-    // Topics.
-
-    pub(super) fn register(&mut self, name: &str) -> TopicHandle {
-        let known = self.topics.iter().position(|topic| topic.name == name);
-        let index = known.unwrap_or_else(|| {
-            let sticky = Sticky::new(self.topics.len() as u64);
-            let topic = Topic { name: name.to_owned(), exists: None, lanes: Vec::new(), sticky };
-            self.topics.push(topic);
-            self.topics.len() - 1
-        });
-        if self.topics[index].exists != Some(true) {
-            self.topics[index].exists = None;
-            self.ask_topics.is_wanted = true;
-            // Where no connection stands yet, any will do.
-            self.links.place_of(None);
-        }
-        TopicHandle(index as u32)
-    }
-
-    pub(super) fn exists(&self, topic: TopicHandle) -> Option<bool> {
-        self.topics.get(topic.0 as usize)?.exists
-    }
-
-    pub(super) fn partitions(&self, topic: TopicHandle) -> u32 {
-        self.topics.get(topic.0 as usize).map_or(0, |topic| topic.lanes.len() as u32)
-    }
-
-    fn on_topics(&mut self, view: &TopicsView) {
-        for topic in self.topics.iter_mut().take(self.topics_asked) {
-            let Ok(found) = view.topics.binary_search_by(|it| it.name.as_str().cmp(&topic.name)) else {
-                topic.exists = Some(false);
-                continue;
-            };
-            let found = &view.topics[found];
-            topic.exists = Some(true);
-            for partition in &found.partitions {
-                let link = self.links.place_of(Some(partition.shard));
-                let id = PartitionId { topic: found.id, index: partition.index };
-                match topic.lanes.get(partition.index.0 as usize) {
-                    Some(&lane) => {
-                        let lane = &mut self.lanes[lane as usize];
-                        lane.move_to(id);
-                        // What is in flight on the old connection would be reported there.
-                        if lane.in_flight == 0 {
-                            lane.link = link;
-                        }
-                    }
-                    None => {
-                        let number = self.lanes.len() as u32;
-                        let bytes_max = self.config.batch_bytes_max.min(found.config.batch_bytes_max);
-                        let (least, most) = self.config.retry_backoff;
-                        let backoff = Backoff::new(
-                            least.as_micros() as u64,
-                            most.as_micros() as u64,
-                            u64::from(number) + 1,
-                        );
-                        self.lanes.push(Lane::new(id, link, bytes_max, backoff));
-                        topic.lanes.push(number);
-                    }
-                }
-            }
-        }
-        for number in 0..self.lanes.len() {
-            if self.lanes[number].has_waiting() {
-                self.list(number as u32);
-            }
         }
     }
 
@@ -457,93 +388,6 @@ impl Machine {
             if is_silent && self.links.is_up(place) {
                 self.links.give_up(place, wire, now_us);
                 self.on_link_down(place);
-            }
-        }
-    }
-
-    // Answers in.
-
-    #[inline]
-    pub(super) fn on_event(&mut self, link: LinkId, event: Event<'_>, now_us: u64) {
-        match event {
-            Event::Answered { token, answer: Answer::Produced(produced) } => {
-                let answer = produced.failure.map_or(Ok(produced.base_offset), Err);
-                self.on_produced(token, answer, now_us);
-                if let Some(place) = self.links.place(link) {
-                    self.links.on_answer(place);
-                }
-            }
-            Event::Answered { token, answer } => self.on_other_answer(token, &answer, now_us),
-            Event::Up(preface) => {
-                if let Some(place) = self.links.on_up(link, &preface) {
-                    self.list_lanes_of(place);
-                }
-            }
-            Event::Down(fault) => {
-                if let Some(place) = self.links.on_down(link, fault, now_us) {
-                    self.on_link_down(place);
-                }
-            }
-            Event::Pushed { .. } => {}
-        }
-    }
-
-    fn on_produced(
-        &mut self,
-        token: u64,
-        answer: Result<cutwater_model::Offset, cutwater_native::Failure>,
-        now_us: u64,
-    ) {
-        let (number, serial) = ((token >> 32) as u32, token as u32);
-        let Some(lane) = self.lanes.get_mut(number as usize) else { return };
-        let hint = lane.on_answer(serial, answer, now_us);
-        if hint.map_is_stale {
-            self.ask_topics.is_wanted = true;
-        }
-        if hint.is_disowned {
-            self.identity = None;
-        }
-        let Some(lane) = self.lanes.get(number as usize) else { return };
-        if lane.has_waiting() {
-            self.list(number);
-        }
-        self.report(number);
-    }
-
-    #[cold]
-    fn on_other_answer(&mut self, token: u64, answer: &Answer<'_>, now_us: u64) {
-        match (token, answer) {
-            (DESCRIBE_TOKEN, Answer::Topics(view)) => {
-                // A topic that was opened since the question has its own.
-                let is_wanted = self.topics.len() > self.topics_asked;
-                self.ask_topics = Question { is_wanted, ..Question::default() };
-                self.refresh_at_us = now_us + REFRESH_US;
-                self.on_topics(view);
-            }
-            (IDENTITY_TOKEN, &Answer::ProducerIdAllocated(id, epoch)) => {
-                self.ask_identity = Question::default();
-                self.identity = Some((id, epoch));
-            }
-            (DESCRIBE_TOKEN, _) => self.ask_topics = ask_again(now_us),
-            (IDENTITY_TOKEN, _) => self.ask_identity = ask_again(now_us),
-            (_, Answer::Refused(refusal)) => self.on_produced(token, Err(refusal.failure), now_us),
-            _ => {}
-        }
-    }
-
-    fn on_link_down(&mut self, place: usize) {
-        // A question was perhaps asked on this connection; asking twice does no harm.
-        self.ask_topics.is_asked = false;
-        self.ask_identity.is_asked = false;
-        for lane in self.lanes.iter_mut().filter(|lane| lane.link == place) {
-            lane.on_link_down();
-        }
-    }
-
-    fn list_lanes_of(&mut self, place: usize) {
-        for number in 0..self.lanes.len() {
-            if self.lanes[number].link == place && self.lanes[number].has_waiting() {
-                self.list(number as u32);
             }
         }
     }
