@@ -84,10 +84,7 @@ impl Shard {
         bulk.writes_left -= 1;
         match result {
             Ok(_) => owned.log.written(&mut self.pages, write),
-            Err(_) => {
-                owned.log.write_failed(&mut self.pages, write);
-                owned.stage = Stage::Fenced;
-            }
+            Err(_) => owned.log.write_failed(&mut self.pages, write),
         }
         if bulk.writes_left > 0 {
             return;
@@ -98,8 +95,7 @@ impl Shard {
             return;
         }
         if owned.log.is_fenced() {
-            self.give_up_bulk(slot, ErrorKind::StorageError, effects);
-            self.refuse_deferred(slot, ErrorKind::StorageError, effects);
+            self.fence_partition(slot, result.err().unwrap_or(StorageErrorKind::Device), effects);
             return;
         }
         self.refer_to_bulk(slot);

@@ -134,7 +134,8 @@ impl Shard {
 
     fn tend_partition_files(&mut self, slot: Slot, effects: &mut Effects) {
         let Some(owned) = self.partitions.get_mut(slot) else { return };
-        if matches!(owned.stage, Stage::Deleting) {
+        // The slot may be on the list because of the partition that had it before. What has no folder yet comes again.
+        if owned.stage == Stage::Deleting || !owned.has_folder {
             return;
         }
         if let Some(plan) = owned.log.needs_space() {
@@ -323,6 +324,9 @@ impl Shard {
             }
             Step::Folder { slot } => {
                 self.end_step(slot);
+                if let Some(owned) = self.partitions.get_mut(slot) {
+                    owned.has_folder = true;
+                }
                 self.files.wants_space(slot);
             }
             Step::Recycle { number, bytes } => self.files.pool.push((number, bytes)),
@@ -352,9 +356,8 @@ impl Shard {
                 self.end_step(slot);
                 if let Some(owned) = self.partitions.get_mut(slot) {
                     owned.log.opening_failed(&mut self.pages, &plan);
-                    owned.stage = Stage::Fenced;
                 }
-                self.refuse_deferred(slot, cutwater_model::ErrorKind::StorageError, effects);
+                self.fence_partition(slot, kind, effects);
             }
             Step::Index { slot, plan } => {
                 self.end_step(slot);
@@ -388,3 +391,6 @@ impl Shard {
         effects.push(Effect::CreateDir { op, dir });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,6 +35,8 @@ mod settle;
 mod shard;
 pub mod stages;
 pub mod start;
+#[cfg(test)]
+mod test_rig;
 mod topics;
 
 pub use config::Config;

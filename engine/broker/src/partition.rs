@@ -46,6 +46,8 @@ pub(crate) struct Owned {
     pub(crate) config: TopicConfig,
     pub(crate) log: Log,
     pub(crate) stage: Stage,
+    /// Whether its folder is there, so that a file can get a name in it.
+    pub(crate) has_folder: bool,
     /// The end of what is committed, and shown.
     pub(crate) high_watermark: LogEnd,
     /// Where it stands in the open group.
@@ -91,6 +93,7 @@ impl Partitions {
             config,
             log,
             stage,
+            has_folder: stage != Stage::Opening,
             high_watermark,
             mark: Mark::default(),
             bulk: None,
