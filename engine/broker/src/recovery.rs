@@ -8,7 +8,7 @@ use cutwater_journal::{Entry, EntryKind};
 use cutwater_log::{Pages, Partition, ReplayEntry, Replayed, SpacePlan, carried};
 use cutwater_metadata::Image;
 use cutwater_model::hash::BuildFixedHasher;
-use cutwater_model::limits::{BLOCK_BYTES, MEMORY_AHEAD_RECORDS_MAX};
+use cutwater_model::limits::{BLOCK_BYTES, LOSS_SKIPS_RECORDS, MEMORY_AHEAD_RECORDS_MAX};
 use cutwater_model::storage::{Storage, StorageError};
 use cutwater_model::topic::{Durability, TopicConfig};
 use cutwater_model::{DirName, LeaderEpoch, Offset, PartitionId, PartitionIndex, ShardId, Slab};
@@ -29,6 +29,8 @@ pub(crate) struct Recovered {
     is_dirty: bool,
     /// Why it takes no appends, if something of it is missing (R3).
     quarantine: Option<String>,
+    /// How many gaps of the journal lie before its last entry: of those it has lost nothing.
+    gaps_passed: u32,
 }
 
 /// The partitions of a shard on their way back.
@@ -83,9 +85,13 @@ impl<'a> Recovering<'a> {
                 None => quarantine = Some(alloc::format!("{file} is missing; restore it and start again")),
             }
         }
-        self.add(log, config);
+        if log.is_incomplete() {
+            let end = log.next_offset().0;
+            quarantine = Some(alloc::format!("acknowledged records from offset {end} on are lost"));
+        }
+        let index = self.add(log, config);
         if let Some(why) = quarantine {
-            self.set_apart(self.partitions.len() - 1, why);
+            self.set_apart(index, why);
         }
         Ok(())
     }
@@ -107,7 +113,7 @@ impl<'a> Recovering<'a> {
     fn add(&mut self, log: Partition, config: TopicConfig) -> usize {
         let index = self.partitions.len();
         self.by_id.insert(log.id(), index);
-        self.partitions.push(Recovered { log, config, is_dirty: false, quarantine: None });
+        self.partitions.push(Recovered { log, config, is_dirty: false, quarantine: None, gaps_passed: 0 });
         index
     }
 
@@ -124,7 +130,7 @@ impl<'a> Recovering<'a> {
     pub(crate) fn apply(
         &mut self,
         storage: &mut dyn Storage,
-        _group: &GroupInfo,
+        group: &GroupInfo,
         entry: &Entry<'_>,
     ) -> Result<(), StartError> {
         let head = &entry.head;
@@ -150,10 +156,14 @@ impl<'a> Recovering<'a> {
                 self.add(log, config)
             }
         };
-        if self.partitions[index].quarantine.is_some() {
+        let recovered = &mut self.partitions[index];
+        recovered.gaps_passed = group.gaps_before;
+        let log = &mut recovered.log;
+        if recovered.quarantine.is_some() {
+            // It was acknowledged, and the journal goes.
+            log.mark_incomplete();
             return Ok(());
         }
-        let log = &mut self.partitions[index].log;
         log.set_epoch(log.epoch().max(head.leader_epoch));
         self.replay(storage, index, replayed)
     }
@@ -191,6 +201,8 @@ impl<'a> Recovering<'a> {
                 Ok(Replayed::Drain) if attempt == 0 => self.drain_partition(storage, index)?,
                 Ok(Replayed::Drain) => self.drain_all(storage)?,
                 Err(error) => {
+                    recovered.log.mark_incomplete();
+                    recovered.is_dirty = true;
                     self.set_apart(index, error.to_string());
                     return Ok(());
                 }
@@ -239,16 +251,7 @@ impl<'a> Recovering<'a> {
     /// epoch, behind every offset that a reader can have seen (DESIGN.md section 1, promise 3); those too of which
     /// nothing became durable. A checkpoint must name that before anything is served. Returns whether there are any.
     pub(crate) fn skip_shown(&mut self, storage: &mut dyn Storage) -> Result<bool, StorageError> {
-        let image = self.image;
-        for topic in image.topics().filter(|topic| topic.config.durability == Durability::Memory) {
-            for (index, owner) in (0..).zip(&topic.placement) {
-                let id = PartitionId { topic: topic.id, index: PartitionIndex(index) };
-                if *owner == self.shard && !self.by_id.contains_key(&id) {
-                    storage.create_dir(DirName::Partition(id))?;
-                    self.add(Partition::new(id, LeaderEpoch(0), topic.config.segment_bytes), topic.config);
-                }
-            }
-        }
+        self.add_unknown(storage, |config| config.durability == Durability::Memory)?;
         let mut has_skipped = false;
         for recovered in self.partitions.iter_mut().filter(|it| it.config.durability == Durability::Memory) {
             let log = &mut recovered.log;
@@ -260,6 +263,39 @@ impl<'a> Recovering<'a> {
             }
         }
         Ok(has_skipped)
+    }
+
+    /// A loss of entries was accepted (R3). What has no entry behind all `gaps` may have lost its end: it goes on under a
+    /// higher epoch, behind every offset that it can have given out. A checkpoint must name that before anything is
+    /// served.
+    pub(crate) fn skip_lost(&mut self, gaps: u32) {
+        for recovered in self.partitions.iter_mut().filter(|it| it.gaps_passed < gaps) {
+            let log = &mut recovered.log;
+            log.set_epoch(LeaderEpoch(log.epoch().0.saturating_add(1)));
+            if recovered.quarantine.is_none() {
+                log.skip_to(Offset(log.next_offset().0.saturating_add(LOSS_SKIPS_RECORDS)));
+                recovered.is_dirty = true;
+            }
+        }
+    }
+
+    /// Adds the shard's partitions of which neither the checkpoint nor the journal holds anything, empty.
+    pub(crate) fn add_unknown(
+        &mut self,
+        storage: &mut dyn Storage,
+        is_wanted: impl Fn(&TopicConfig) -> bool,
+    ) -> Result<(), StorageError> {
+        let image = self.image;
+        for topic in image.topics().filter(|topic| is_wanted(&topic.config)) {
+            for (index, owner) in (0..).zip(&topic.placement) {
+                let id = PartitionId { topic: topic.id, index: PartitionIndex(index) };
+                if *owner == self.shard && !self.by_id.contains_key(&id) {
+                    storage.create_dir(DirName::Partition(id))?;
+                    self.add(Partition::new(id, LeaderEpoch(0), topic.config.segment_bytes), topic.config);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether a checkpoint of now names all that was ever shown: of a partition set apart nobody knows.

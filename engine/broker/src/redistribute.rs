@@ -11,10 +11,13 @@ use alloc::vec::Vec;
 
 use cutwater_journal::Journal;
 use cutwater_journal::checkpoint::{self, CheckpointHead};
-use cutwater_log::Pages;
+use cutwater_log::{Pages, Partition};
 use cutwater_metadata::Image;
+use cutwater_model::limits::LOSS_SKIPS_RECORDS;
 use cutwater_model::storage::{Storage, StorageError, StorageErrorKind};
-use cutwater_model::{DirName, FileName, Incarnation, LeaderEpoch, PartitionId, ShardId, Slab};
+use cutwater_model::{
+    DirName, FileName, Incarnation, LeaderEpoch, Offset, PartitionId, PartitionIndex, ShardId, Slab,
+};
 
 use crate::config::Config;
 use crate::recovery::Recovering;
@@ -54,6 +57,7 @@ pub fn redistribute(
     let mut drained = Vec::new();
     let mut kept: BTreeMap<PartitionId, Kept> = BTreeMap::new();
     let mut is_clean = true;
+    let mut has_gap = None;
     for shard in shards_on_disk(storage)? {
         if shard.0 >= config.shards && is_emptied(storage, shard)? {
             remove_journal(storage, shard)?;
@@ -66,6 +70,9 @@ pub fn redistribute(
         // Whatever was shown beyond this is skipped when the shards start.
         is_clean &= head.names_all && scanned.groups == 0;
         recovering.end_replay();
+        let gaps = scanned.gaps.len() as u32;
+        recovering.skip_lost(gaps);
+        has_gap = has_gap.or((gaps > 0).then_some(shard));
         recovering.drain_all(storage)?;
         notes.append(&mut recovering.notes);
         for mut recovered in recovering.partitions.drain(..) {
@@ -81,6 +88,9 @@ pub fn redistribute(
         }
         slab = recovering.slab;
         drained.push(Drained { shard, head, journal: scanned.journal(incarnation) });
+    }
+    if let Some(shard) = has_gap {
+        add_lost(storage, &mut kept, &slab, image, shard)?;
     }
     for shard in (0..config.shards).map(ShardId) {
         if !drained.iter().any(|it| it.shard == shard) {
@@ -103,6 +113,33 @@ pub fn redistribute(
         notes.push(alloc::format!("the partitions of shard {} moved to others", one.shard.0));
     }
     Ok((slab, notes))
+}
+
+/// Partitions of which nothing is there may have lost everything in a gap: they begin behind what that can have been.
+/// Until their owners have them they lie with the shard whose gap is forgotten when its checkpoint is written.
+fn add_lost(
+    storage: &mut dyn Storage,
+    kept: &mut BTreeMap<PartitionId, Kept>,
+    slab: &Slab,
+    image: &Image,
+    shard: ShardId,
+) -> Result<(), StartError> {
+    for topic in image.topics() {
+        for index in 0..topic.placement.len() as u32 {
+            let id = PartitionId { topic: topic.id, index: PartitionIndex(index) };
+            if kept.contains_key(&id) {
+                continue;
+            }
+            storage.create_dir(DirName::Partition(id))?;
+            let epoch = LeaderEpoch(1);
+            let mut log = Partition::new(id, epoch, topic.config.segment_bytes);
+            log.skip_to(Offset(LOSS_SKIPS_RECORDS));
+            let mut state = Vec::new();
+            log.snapshot(slab, &mut state);
+            kept.insert(id, Kept { from: shard, epoch, before: state.clone(), after: state });
+        }
+    }
+    Ok(())
 }
 
 /// Writes both copies of a shard's checkpoint: what it gets, and until the last pass also what it still has.

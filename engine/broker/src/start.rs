@@ -64,7 +64,8 @@ pub enum StartError {
     #[error(
         "{file} is damaged at byte {at}: {fault}; groups behind it show that it was whole once. Nothing was changed. \
          Restore the file from a backup or a replica, or start once with accept_loss = true: partitions whose entries \
-         are missing then end before the hole or take no appends"
+         are missing then end before the hole; those with later entries take no appends any more, the others go on \
+         behind a gap of offsets"
     )]
     Damaged {
         /// Whose.
@@ -141,6 +142,10 @@ pub fn start(
     let mut recovering = Recovering::new(&config, &image, slab, pages, false);
     let (head, scanned) = bring_back(storage, &mut recovering, &config, incarnation)?;
     recovering.end_replay();
+    if !scanned.gaps.is_empty() {
+        recovering.add_unknown(storage, |_| true)?;
+        recovering.skip_lost(scanned.gaps.len() as u32);
+    }
     let is_clean = head.names_all && scanned.groups == 0;
     let has_skipped = !is_clean && recovering.skip_shown(storage)?;
     report.notes.append(&mut recovering.notes);
@@ -150,7 +155,7 @@ pub fn start(
     report.journal_bytes = scanned.bytes;
     let mut journal = scanned.journal(incarnation);
     let mut generation = head.generation;
-    if scanned.groups > 0 || recovering.entries > 0 || has_skipped {
+    if scanned.groups > 0 || !scanned.gaps.is_empty() || recovering.entries > 0 || has_skipped {
         recovering.drain_all(storage)?;
         generation = checkpoint_both(storage, &mut recovering, &mut journal, &head)?;
     }
@@ -338,3 +343,6 @@ pass_on! {
     remove(file: FileName) -> ();
     remove_dir(dir: DirName) -> ();
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,6 +43,8 @@ pub struct Partition {
     pub(crate) bulk: BulkState,
     pub(crate) producers: Producers,
     pub(crate) is_fenced: bool,
+    /// Whether records are missing behind its end.
+    pub(crate) is_incomplete: bool,
     /// Whether there are offsets that no record has between its first and its last.
     pub(crate) has_gaps: bool,
 }
@@ -82,6 +84,7 @@ impl Partition {
             bulk: BulkState::Idle,
             producers: Producers::default(),
             is_fenced: false,
+            is_incomplete: false,
             has_gaps: false,
         }
     }
@@ -213,6 +216,18 @@ impl Partition {
     /// Takes no appends from now on, because something of it is missing or failed (E2, R3).
     pub fn fence(&mut self) {
         self.is_fenced = true;
+    }
+
+    /// Records are missing behind its end, and were acknowledged: what it has is all there will be (R3). Its state says so
+    /// from now on, because their offsets must not be used again.
+    pub fn mark_incomplete(&mut self) {
+        self.is_incomplete = true;
+    }
+
+    /// Whether it was [marked](Self::mark_incomplete), in this life or an earlier one.
+    #[must_use]
+    pub const fn is_incomplete(&self) -> bool {
+        self.is_incomplete
     }
 
     /// Frees all its memory. Only for a partition that [`Partition::is_idle`].

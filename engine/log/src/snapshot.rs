@@ -48,6 +48,8 @@ const IS_SEALED: u8 = 1;
 const HAS_INDEX_FILE: u8 = 2;
 const IS_UNPROVEN: u8 = 4;
 const HAS_GAP: u8 = 8;
+/// Flag of a partition: records are missing behind its end.
+const IS_INCOMPLETE: u16 = 1;
 
 impl Partition {
     /// Appends the state at [`Partition::flushed_end`] to `out`.
@@ -60,7 +62,8 @@ impl Partition {
             self.segments.get(last).map_or(self.generation_next, |segment| segment.identity.generation);
 
         let mut writer = Writer(out);
-        writer.u16(STATE_VERSION).u16(0).u32(self.id.index.0).u128(self.id.topic.0);
+        let flags = if self.is_incomplete { IS_INCOMPLETE } else { 0 };
+        writer.u16(STATE_VERSION).u16(flags).u32(self.id.index.0).u128(self.id.topic.0);
         writer.i32(self.epoch.0).u32(generation_next).i64(self.log_start_durable.min(end.offset).0);
         writer.i64(end.offset.0).u32(self.growth.step).u32(last as u32);
         for (index, segment) in self.segments.iter().enumerate().take(last) {
@@ -162,7 +165,10 @@ fn write_segment(
 type Restored<'a> = (Partition, &'a [u8], (IndexMark, u64));
 
 fn read_partition<'a>(reader: &mut Reader<'a>, segment_bytes: u32) -> Option<Restored<'a>> {
-    reader.u16()?;
+    let flags = reader.u16()?;
+    if flags & !IS_INCOMPLETE != 0 {
+        return None;
+    }
     let index = PartitionIndex(reader.u32()?);
     let id = PartitionId { index, topic: TopicId(reader.u128()?) };
     let epoch = LeaderEpoch(reader.i32()?);
@@ -177,6 +183,7 @@ fn read_partition<'a>(reader: &mut Reader<'a>, segment_bytes: u32) -> Option<Res
     }
     partition.log_start = log_start;
     partition.log_start_durable = log_start;
+    partition.is_incomplete = flags & IS_INCOMPLETE != 0;
     partition.growth = Growth::new(step);
 
     let mut origin = 0;
@@ -280,4 +287,27 @@ fn read_segment(
     }
     segment.index.is_unproven = flags & IS_UNPROVEN != 0;
     Some(segment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support::{partition_id, slab};
+
+    #[test]
+    fn a_state_remembers_that_records_are_missing() {
+        let (mut slab, mut pages) = (slab(1 << 16), Pages::new(1 << 16, 0));
+        let mut partition = Partition::new(partition_id(), LeaderEpoch(2), 1 << 20);
+        for is_incomplete in [false, true] {
+            let mut state = Vec::new();
+            partition.snapshot(&slab, &mut state);
+            let restored = Partition::restore(&mut slab, &mut pages, &state, 1 << 20).unwrap();
+            assert_eq!(restored.is_incomplete(), is_incomplete);
+            // A flag that this release doesn't know is none to go on without.
+            state[2] |= 2;
+            let unknown = Partition::restore(&mut slab, &mut pages, &state, 1 << 20);
+            assert_eq!(unknown.err(), Some(RestoreError::Malformed));
+            partition.mark_incomplete();
+        }
+    }
 }

@@ -34,6 +34,9 @@ pub const TIMESTAMP_AHEAD_MS_MAX: i64 = 3_600_000;
 /// How far a partition of durability `memory` may run ahead of its durable end, in records. After a crash it goes on so
 /// many offsets later, so that none that was shown is used again.
 pub const MEMORY_AHEAD_RECORDS_MAX: i64 = 1 << 20;
+/// After a loss that an operator accepted a partition that may have lost its end goes on so many offsets later: more than
+/// any journal holds records.
+pub const LOSS_SKIPS_RECORDS: i64 = 1 << 40;
 /// Batches a producer's window remembers, as Kafka's.
 pub const PRODUCER_WINDOW_BATCHES: usize = 5;
 /// Producers that one partition remembers; the one idle longest is forgotten first.
