@@ -324,12 +324,6 @@ impl Shard {
             && self.files.is_idle()
     }
 
-    /// Ends the shard as a crash would, and gives its memory back.
-    #[must_use]
-    pub fn into_slab(self) -> Slab {
-        self.slab
-    }
-
     /// The payload memory, for the shell.
     #[must_use]
     pub const fn slab(&mut self) -> &mut Slab {

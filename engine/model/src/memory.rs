@@ -29,6 +29,7 @@ impl MemoryRange {
 /// not read either while the kernel fills them.
 pub struct Slab {
     bytes: &'static mut [u8],
+    home: Option<fn(&'static mut [u8])>,
 }
 
 impl Slab {
@@ -40,7 +41,7 @@ impl Slab {
     pub fn new(bytes: &'static mut [u8]) -> Self {
         assert!((bytes.as_ptr() as usize).is_multiple_of(BLOCK_BYTES), "the slab begins at a block");
         assert!(bytes.len() <= (u32::MAX as usize + 1) - BLOCK_BYTES, "a range names any byte of the slab");
-        Self { bytes }
+        Self { bytes, home: None }
     }
 
     /// How many bytes there are.
@@ -72,16 +73,25 @@ impl Slab {
         self.bytes.copy_within(from.at as usize..from.end() as usize, to as usize);
     }
 
-    /// Gives the memory back to whoever made it.
+    /// Has the memory given back when the slab is dropped, wherever that is, to whoever uses it again.
     #[must_use]
-    pub fn into_bytes(self) -> &'static mut [u8] {
-        self.bytes
+    pub fn with_home(mut self, home: fn(&'static mut [u8])) -> Self {
+        self.home = Some(home);
+        self
     }
 
     /// Where the slab begins in memory, for the shell.
     #[must_use]
     pub fn address(&mut self) -> *mut u8 {
         self.bytes.as_mut_ptr()
+    }
+}
+
+impl Drop for Slab {
+    fn drop(&mut self) {
+        if let Some(home) = self.home {
+            home(core::mem::take(&mut self.bytes));
+        }
     }
 }
 

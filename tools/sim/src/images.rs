@@ -16,7 +16,7 @@ use crate::plants::Plant;
 use crate::random::Random;
 use crate::runner::name_seed;
 use crate::trace::Trace;
-use crate::world::{Slabs, World};
+use crate::world::World;
 
 /// What the images of some seeds came to.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +35,6 @@ pub struct Summary {
 struct Cutter {
     plan: Plan,
     random: Random,
-    slabs: Option<Slabs>,
     images: u64,
     images_max: u64,
     /// One moment in so many is cut.
@@ -90,14 +89,13 @@ pub fn run_seed(seed: u64, images_max: u64, plant: Option<Plant>) -> (u64, Optio
     let cutter = Rc::new(RefCell::new(Cutter {
         plan: plan.clone(),
         random: Random::new(seed ^ 0x1111),
-        slabs: Some(Slabs::default()),
         images: 0,
         images_max,
         one_in: 3,
         plant,
         failed: None,
     }));
-    let mut world = World::new(plan, Trace::default(), Slabs::default());
+    let mut world = World::new(plan, Trace::default());
     if let Some(plant) = plant {
         plant.plant(&mut world);
     }
@@ -159,15 +157,11 @@ impl Cutter {
         plan.seed = self.random.next();
         plan.lives.truncate(1);
         plan.lives[0].shards = self.random.between(1, 3) as u16;
-        let slabs = self.slabs.take().unwrap_or_default();
-        let mut world = World::of_image(plan, image, oracle, now_us, slabs);
+        let mut world = World::of_image(plan, image, oracle, now_us);
         if let Some(plant) = self.plant {
             plant.plant(&mut world);
         }
-        let checked = world.check_image();
-        let (_, slabs) = world.into_parts();
-        self.slabs = Some(slabs);
-        checked
+        world.check_image()
     }
 }
 

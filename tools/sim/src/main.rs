@@ -6,8 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 use cutwater_sim::plants::{Plant, Sown};
-use cutwater_sim::runner::{self, Manner};
-use cutwater_sim::world::Slabs;
+use cutwater_sim::runner::{self, Manner, Outcome};
 use cutwater_sim::{images, trace};
 
 /// The simulator: one seed, one trace.
@@ -53,6 +52,9 @@ struct Options {
     /// Plants a bug, by its name.
     #[arg(long)]
     plant: Option<String>,
+    /// Plants every bug, one after the other, and fails where one is not found.
+    #[arg(long)]
+    plants: bool,
 }
 
 fn main() -> Result<ExitCode> {
@@ -69,6 +71,8 @@ fn main() -> Result<ExitCode> {
     let is_well = if let Some(path) = &options.show {
         show(path)?;
         true
+    } else if options.plants {
+        find_plants(options.seeds)
     } else if let Some(seed) = options.seed {
         replay(seed, &options, plant)?
     } else if options.crash_images {
@@ -91,7 +95,7 @@ fn replay(seed: u64, options: &Options, plant: Option<Plant>) -> Result<bool> {
     runner::name_seed(seed);
     let manner =
         Manner { prints: options.verbose, keeps: options.save.is_some(), plant, shards: options.shards };
-    let (outcome, trace, _) = runner::run_once(seed, manner, Slabs::default());
+    let (outcome, trace) = runner::run_once(seed, manner);
     println!("seed {seed}: {} events, trace {:016x}, {:?}", trace.count(), outcome.digest, outcome.tally);
     if let Some(path) = &options.save {
         std::fs::write(path, trace.save(seed)?).with_context(|| format!("save {}", path.display()))?;
@@ -101,6 +105,24 @@ fn replay(seed: u64, options: &Options, plant: Option<Plant>) -> Result<bool> {
         None => println!("seed {seed} passed"),
     }
     Ok(outcome.finding.is_none())
+}
+
+/// Whether every planted bug is found within so many seeds.
+fn find_plants(seeds_max: u64) -> bool {
+    let mut missed = 0;
+    for plant in Plant::ALL {
+        match runner::find(plant, seeds_max) {
+            Some(Outcome { seed, finding: Some(finding), .. }) => {
+                println!("{} is found by seed {seed}: {}", plant.name(), finding.rule);
+            }
+            _ => {
+                missed += 1;
+                println!("{} is not found by any of {seeds_max} seeds", plant.name());
+            }
+        }
+    }
+    println!("{} planted bugs, {missed} not found", Plant::ALL.len());
+    missed == 0
 }
 
 fn show(path: &PathBuf) -> Result<()> {

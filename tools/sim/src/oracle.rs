@@ -71,6 +71,8 @@ pub struct Oracle {
     producers: BTreeSet<(ProducerId, ProducerEpoch)>,
     /// Bits were flipped on the disk: what lies there may be refused, though never changed.
     pub rotten: bool,
+    /// An operator gave up what could not be read.
+    has_loss: bool,
 }
 
 /// What was acknowledged on a `memory` topic so long before a crash is durable, however slow the disk was.
@@ -219,6 +221,21 @@ impl Oracle {
         }
     }
 
+    /// An operator gives up what a rotten journal held: every partition may have lost its end. Its offsets are never used
+    /// again all the same.
+    pub fn on_loss_accepted(&mut self) {
+        self.has_loss = true;
+        for known in self.partitions.values_mut() {
+            known.excuse(|_| true);
+        }
+    }
+
+    /// Whether acknowledged batches of the partition may be missing, and a gap of offsets in their place.
+    #[must_use]
+    pub fn may_lack(&self, partition: PartitionId) -> bool {
+        self.has_loss || !self.is_durable(partition)
+    }
+
     /// Every numbered stream is there without a hole, as far as it is there at all.
     ///
     /// # Errors
@@ -275,21 +292,24 @@ impl Oracle {
     fn bind(&mut self, id: AttemptId, base: Offset, epoch: Option<LeaderEpoch>) -> Checked {
         let Some(attempt) = self.attempts.get_mut(id.0 as usize) else { return Ok(()) };
         let partition = attempt.partition;
-        match attempt.bound {
-            Some(bound) if bound != base => {
+        if let Some(bound) = attempt.bound.filter(|&bound| bound != base) {
+            // What a memory topic lost in a crash is new when its producer sends it again.
+            let known = self.partitions.get_mut(&partition);
+            if !known.map_or(Ok(false), |known| known.give_up(partition, bound))? {
                 let seen = format!("{partition}: {id:?} at {bound:?} and at {base:?}");
                 return Err(Finding::new("no batch is there twice", seen));
             }
-            _ => attempt.bound = Some(base),
         }
+        attempt.bound = Some(base);
         let bound = Bound::new(id, attempt.records, epoch);
         let place = (attempt.stream, attempt.place);
         self.partitions.entry(partition).or_default().bind(partition, base, bound, place)
     }
 
-    /// Offsets that are not there: of a `memory` topic after a crash they may be lost, but never used again.
+    /// Offsets that are not there: of a `memory` topic after a crash, and of any after a loss that was accepted, they may
+    /// be lost, but never used again.
     fn lose(&mut self, partition: PartitionId, from: Offset, to: Offset) -> Checked {
-        let durable = self.is_durable(partition);
+        let durable = !self.may_lack(partition);
         match self.partitions.get_mut(&partition) {
             Some(known) if !durable => known.lose(partition, from, to),
             None if !durable => Ok(()),

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::finding::Finding;
 use crate::plan::Plan;
-use crate::plants::Plant;
+use crate::plants::{Plant, Sown};
 use crate::trace::Trace;
-use crate::world::{Slabs, Tally, World};
+use crate::world::{Tally, World};
 
 /// What came of one seed.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ pub struct Manner {
 
 /// Runs one seed once; the trace comes with it.
 #[must_use]
-pub fn run_once(seed: u64, manner: Manner, slabs: Slabs) -> (Outcome, Trace, Slabs) {
+pub fn run_once(seed: u64, manner: Manner) -> (Outcome, Trace) {
     let mut plan = Plan::new(seed);
     if let Some(plant) = manner.plant {
         plant.shape(&mut plan);
@@ -54,26 +54,35 @@ pub fn run_once(seed: u64, manner: Manner, slabs: Slabs) -> (Outcome, Trace, Sla
     for life in &mut plan.lives {
         life.shards = manner.shards.unwrap_or(life.shards);
     }
-    let mut world = World::new(plan, Trace::new(manner.prints, manner.keeps), slabs);
+    let mut world = World::new(plan, Trace::new(manner.prints, manner.keeps));
     if let Some(plant) = manner.plant {
         plant.plant(&mut world);
     }
     let finding = world.run().err();
     let tally = world.tally;
-    let (trace, slabs) = world.into_parts();
-    (Outcome { seed, finding, tally, digest: trace.digest() }, trace, slabs)
+    let trace = world.into_trace();
+    (Outcome { seed, finding, tally, digest: trace.digest() }, trace)
 }
 
 /// Runs one seed twice and compares.
 #[must_use]
-pub fn run_twice(seed: u64, manner: Manner, slabs: Slabs) -> (Outcome, Slabs) {
-    let (mut first, _, slabs) = run_once(seed, manner, slabs);
-    let (second, _, slabs) = run_once(seed, Manner { prints: false, ..manner }, slabs);
+pub fn run_twice(seed: u64, manner: Manner) -> Outcome {
+    let (mut first, _) = run_once(seed, manner);
+    let (second, _) = run_once(seed, Manner { prints: false, ..manner });
     if first.digest != second.digest && first.finding.is_none() {
         let seen = format!("{:016x}, then {:016x}", first.digest, second.digest);
         first.finding = Some(Finding::new("one seed, one trace", seen));
     }
-    (first, slabs)
+    first
+}
+
+/// Plants a bug and runs seed after seed, from 1 on, until one finds it; `None` where none of so many does. Bugs inside
+/// the engine are planted in the whole process: nothing else may run meanwhile.
+#[must_use]
+pub fn find(plant: Plant, seeds_max: u64) -> Option<Outcome> {
+    let _sown = Sown::new(plant);
+    let manner = Manner { plant: Some(plant), ..Manner::default() };
+    (1..=seeds_max).map(|seed| run_once(seed, manner).0).find(|outcome| outcome.finding.is_some())
 }
 
 /// What a number of seeds came to.
@@ -105,22 +114,14 @@ pub fn run_many(
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
             scope.spawn(|| {
-                let mut slabs = Slabs::default();
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if count.is_some_and(|count| seed - first >= count) {
                         return;
                     }
                     name_seed(seed);
-                    let lent = core::mem::take(&mut slabs);
-                    let ran = std::panic::catch_unwind(AssertUnwindSafe(|| run_twice(seed, manner, lent)));
-                    let outcome = match ran {
-                        Ok((outcome, back)) => {
-                            slabs = back;
-                            outcome
-                        }
-                        Err(_) => Outcome::of_panic(seed),
-                    };
+                    let ran = std::panic::catch_unwind(AssertUnwindSafe(|| run_twice(seed, manner)));
+                    let outcome = ran.unwrap_or_else(|_| Outcome::of_panic(seed));
                     let Ok(mut summary) = summary.lock() else { return };
                     summary.add(outcome);
                     if summary.failed.len() >= failures_max {

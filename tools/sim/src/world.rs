@@ -10,6 +10,7 @@ mod effects;
 mod events;
 mod life;
 mod peers;
+mod slabs;
 mod start;
 
 use std::sync::Arc;
@@ -28,8 +29,6 @@ use crate::trace::{Trace, WORLD};
 use clock::Agenda;
 use control::Control;
 use peers::Peer;
-
-pub use start::Slabs;
 
 /// What is planned to happen.
 #[derive(Debug)]
@@ -122,11 +121,12 @@ pub struct World {
     peers: Vec<Peer>,
     oracle: Oracle,
     trace: Trace,
-    slabs: Slabs,
     winding_down: bool,
     /// The node was told to stop: nobody connects any more.
     is_stopping: bool,
     sample: Vec<u8>,
+    /// An operator has said that the next start may go on without what can't be read.
+    accepts_loss: bool,
     /// Planted: a deleted topic's id is given to the next one.
     reuses_topic_ids: bool,
     reusable_id: Option<cutwater_model::TopicId>,
@@ -143,7 +143,7 @@ const WALL_BEGIN_MS: i64 = 1_700_000_000_000;
 impl World {
     /// A world before its first life.
     #[must_use]
-    pub fn new(plan: Plan, trace: Trace, slabs: Slabs) -> Self {
+    pub fn new(plan: Plan, trace: Trace) -> Self {
         let mut random = Random::new(plan.seed ^ 0xc0ff_ee00);
         let disk = Disk::new(plan.device, crate::plan::ROOMY_BYTES, random.next());
         Self {
@@ -158,10 +158,10 @@ impl World {
             peers: Vec::new(),
             oracle: Oracle::default(),
             trace,
-            slabs,
             winding_down: false,
             is_stopping: false,
             sample: Vec::new(),
+            accepts_loss: false,
             reuses_topic_ids: false,
             reusable_id: None,
             tally: Tally::default(),
@@ -172,8 +172,8 @@ impl World {
 
     /// A world that goes on from an image of a disk.
     #[must_use]
-    pub fn of_image(plan: Plan, disk: Disk, oracle: Oracle, now_us: u64, slabs: Slabs) -> Self {
-        Self { disk, oracle, now_us, ..Self::new(plan, Trace::default(), slabs) }
+    pub fn of_image(plan: Plan, disk: Disk, oracle: Oracle, now_us: u64) -> Self {
+        Self { disk, oracle, now_us, ..Self::new(plan, Trace::default()) }
     }
 
     /// The disk, to plant weaknesses in.
@@ -197,11 +197,11 @@ impl World {
         &self.trace
     }
 
-    /// Ends the world and keeps its trace and its memory.
+    /// Ends the world and keeps its trace.
     #[must_use]
-    pub fn into_parts(mut self) -> (Trace, Slabs) {
+    pub fn into_trace(mut self) -> Trace {
         self.bury();
-        (self.trace, self.slabs)
+        self.trace
     }
 
     fn now(&self) -> Now {
@@ -250,7 +250,6 @@ impl World {
             self.tally.bulk_runs += counters.bulk_runs;
             self.tally.checkpoints += counters.checkpoints;
             self.tally.cold_bytes += counters.bytes_read_cold;
-            self.slabs.give_back(seat.shard);
         }
         self.control = None;
         self.agenda.clear();

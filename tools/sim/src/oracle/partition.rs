@@ -16,6 +16,8 @@ pub struct Bound {
     records: u32,
     /// Under which leader it was appended, once it was read.
     epoch: Option<LeaderEpoch>,
+    /// How many crashes there had been when it was first known.
+    crashes: u32,
     /// It may have been lost in a crash: its topic promises no more.
     excused: bool,
     /// It was lost: its offsets stay empty.
@@ -24,7 +26,7 @@ pub struct Bound {
 
 impl Bound {
     pub(super) const fn new(attempt: AttemptId, records: u32, epoch: Option<LeaderEpoch>) -> Self {
-        Self { attempt, records, epoch, excused: false, lost: false }
+        Self { attempt, records, epoch, crashes: 0, excused: false, lost: false }
     }
 }
 
@@ -33,6 +35,8 @@ impl Bound {
 pub struct Known {
     bound: BTreeMap<Offset, Bound>,
     streams: BTreeMap<StreamId, BTreeMap<u64, Offset>>,
+    /// Crashes of a node that acknowledges this partition from memory.
+    crashes: u32,
 }
 
 impl Known {
@@ -69,6 +73,7 @@ impl Known {
         bound: Bound,
         (stream, place): (StreamId, u64),
     ) -> Checked {
+        let bound = Bound { crashes: self.crashes, ..bound };
         let end = base.after(bound.records);
         let before = self.bound.range(..end).next_back().map(|(&base, &bound)| (base, bound));
         match before {
@@ -131,6 +136,7 @@ impl Known {
     }
 
     pub(super) fn excuse(&mut self, may_be_lost: impl Fn(AttemptId) -> bool) {
+        self.crashes += 1;
         // Loss takes the end of a log: what lies before something durable is durable.
         for bound in self.bound.values_mut().rev() {
             if !may_be_lost(bound.attempt) {
@@ -138,6 +144,30 @@ impl Known {
             }
             bound.excused = true;
         }
+    }
+
+    /// Takes a batch for lost, if a crash may have taken it: its producer, which had no answer, has sent it again and
+    /// it was appended as new (DESIGN.md section 1, promise 3). With it went all behind it that was known by then, as a
+    /// crash takes the end of a log.
+    pub(super) fn give_up(&mut self, partition: PartitionId, base: Offset) -> Checked<bool> {
+        let Some(given_up) = self.at(base).filter(|bound| bound.excused || bound.lost) else {
+            return Ok(false);
+        };
+        for (&behind, bound) in self.bound.range_mut(base..) {
+            if bound.crashes != given_up.crashes {
+                break;
+            }
+            if !bound.excused && !bound.lost {
+                let seen =
+                    format!("{partition}: {:?} at {behind:?} is there, {base:?} is not", bound.attempt);
+                return Err(Finding::new("a memory topic loses only what a crash may take", seen));
+            }
+            bound.lost = true;
+            for places in self.streams.values_mut() {
+                places.retain(|_, offset| *offset != behind);
+            }
+        }
+        Ok(true)
     }
 
     pub(super) fn lose(&mut self, partition: PartitionId, from: Offset, to: Offset) -> Checked {

@@ -159,6 +159,59 @@ fn a_memory_topic_may_lose_its_end_in_a_crash_and_nothing_else() {
     let used_again = "an offset once shown is never used again";
     assert_eq!(rule(history.clone().read(next, &reused)), used_again);
     let after = history.stored(three, end, 2);
+    history.clone().read(next, &after).unwrap();
+    // What was lost may be sent again, and is new then; what can't be lost may not, and what was lost doesn't come back.
+    let again = history.stored(two, end, 2);
+    let mut repeated = history.clone();
+    repeated.read(next, &again).unwrap();
+    let back = repeated.stored(two, next, 1);
+    assert_eq!(rule(repeated.read(next, &back)), "no batch is there twice");
+    let first_again = history.stored(one, end, 2);
+    assert_eq!(rule(history.clone().read(next, &first_again)), "no batch is there twice");
+}
+
+#[test]
+fn a_crash_takes_the_end_of_a_memory_topic_in_one_piece() {
+    let memory = TopicConfig { durability: Durability::Memory, ..TopicConfig::default() };
+    let mut history = History::new(memory);
+    let (one, two) = (history.send(true), history.send(true));
+    let next = history.end_of(one, Offset(0));
+    let end = history.end_of(two, next);
+    for (id, base) in [(one, Offset(0)), (two, next)] {
+        let bytes = history.stored(id, base, 1);
+        history.read(base, &bytes).unwrap();
+    }
+    history.oracle.on_crash(10);
+    // The producer had no answer to either and sends both again: the first goes with the second.
+    let far = Offset(1000);
+    let mut repeated = history.clone();
+    repeated.oracle.on_acked(one, far, 11).unwrap();
+    let far_next = repeated.end_of(one, far);
+    repeated.oracle.on_acked(two, far_next, 12).unwrap();
+    // Where the second is known to be there, the first can't be lost.
+    let bytes = history.stored(two, next, 1);
+    history.read(next, &bytes).unwrap();
+    assert_eq!(
+        rule(history.oracle.on_acked(one, far, 11)),
+        "a memory topic loses only what a crash may take"
+    );
+    assert_eq!(history.oracle.end(HERE), end);
+}
+
+#[test]
+fn an_accepted_loss_takes_ends_and_frees_no_offset() {
+    let mut history = History::new(TopicConfig::default());
+    let (one, two) = (history.send(false), history.send(false));
+    history.oracle.on_acked(one, Offset(0), 5).unwrap();
+    let next = history.end_of(one, Offset(0));
+    history.oracle.rotten = true;
+    let lost = "what was acknowledged or shown is there";
+    assert_eq!(rule(history.clone().oracle.on_end(HERE, Offset(0), next)), lost);
+    history.oracle.on_loss_accepted();
+    history.oracle.on_end(HERE, Offset(0), next).unwrap();
+    let reused = history.stored(two, Offset(0), 2);
+    assert_eq!(rule(history.clone().read(Offset(0), &reused)), "an offset once shown is never used again");
+    let after = history.stored(two, next, 2);
     history.read(next, &after).unwrap();
 }
 

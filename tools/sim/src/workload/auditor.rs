@@ -114,8 +114,8 @@ impl Auditor {
         let before = *position;
         let shown = Shown { from: *position, bytes: &part.bytes, high_watermark: part.high_watermark };
         *position = hands.oracle.on_read(part.partition, shown)?;
-        if part.bytes.is_empty() && self.empty_answers > 2 && !hands.oracle.is_durable(part.partition) {
-            // A memory topic goes on behind what a crash may have taken: an end with nothing before it.
+        if part.bytes.is_empty() && self.empty_answers > 2 && hands.oracle.may_lack(part.partition) {
+            // It goes on behind what a crash, or rot, may have taken: an end with nothing before it.
             hands.oracle.on_end(part.partition, *position, *end)?;
             *position = *end;
         }

@@ -251,8 +251,9 @@ impl Client for Numbered {
     }
 
     fn gone(&mut self, oracle: &mut Oracle) {
-        // What a memory topic acknowledged may be lost, and is new then when it is sent again.
-        self.last.take_if(|_| self.identity.as_ref().is_some_and(|it| !oracle.is_durable(it.partition)));
+        // What a memory topic or a rotten journal has may be lost, and is new then when it is sent again.
+        let may_be_lost = |it: &Identity| oracle.rotten || !oracle.is_durable(it.partition);
+        self.last.take_if(|_| self.identity.as_ref().is_some_and(may_be_lost));
         self.asks_id = None;
         self.again = None;
         for out in &mut self.window {

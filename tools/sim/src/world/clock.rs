@@ -32,6 +32,11 @@ impl<E> Agenda<E> {
         self.events.first_key_value().map(|((at_us, _), _)| *at_us)
     }
 
+    /// Whether such an event is to come.
+    pub(super) fn any(&self, is_such: impl Fn(&E) -> bool) -> bool {
+        self.events.values().any(is_such)
+    }
+
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
         self.events.clear();

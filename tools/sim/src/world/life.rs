@@ -35,13 +35,11 @@ impl World {
         let lives = self.plan.lives.clone();
         for (index, life) in lives.iter().enumerate() {
             let is_last = index + 1 == lives.len();
-            if !self.live(life, is_last)? {
-                return Ok(());
-            }
+            self.live(life, is_last)?;
         }
         // What a clean stop left behind is everything.
         let last = Life { audited: true, lasts_us: 0, ..lives[lives.len() - 1].clone() };
-        self.live(&last, true).map(drop)
+        self.live(&last, true)
     }
 
     fn add_clients(&mut self) {
@@ -58,8 +56,8 @@ impl World {
         }
     }
 
-    /// One life; `false` where the node refused to start, as it had to.
-    fn live(&mut self, life: &Life, is_last: bool) -> Checked<bool> {
+    /// One life.
+    fn live(&mut self, life: &Life, is_last: bool) -> Checked {
         self.life += 1;
         self.winding_down = false;
         self.is_stopping = false;
@@ -70,7 +68,7 @@ impl World {
         }
         if !self.start(life)? {
             self.tally.refused_starts += 1;
-            return Ok(false);
+            self.accept_loss(life)?;
         }
         if life.audited {
             self.audit()?;
@@ -92,7 +90,19 @@ impl World {
         self.end(life.end)?;
         self.tally.lives += 1;
         self.tally.acked = self.oracle.acked() as u64;
-        Ok(true)
+        Ok(())
+    }
+
+    /// The node refused to start, as it had to; an operator gives up what can't be read, for this start only.
+    fn accept_loss(&mut self, life: &Life) -> Checked {
+        self.oracle.on_loss_accepted();
+        self.accepts_loss = true;
+        let has_started = self.start(life);
+        self.accepts_loss = false;
+        if has_started? {
+            return Ok(());
+        }
+        Err(Finding::new("a start succeeds", "it is refused though the loss is accepted"))
     }
 
     /// Everything that is under way comes to its end.
@@ -105,6 +115,9 @@ impl World {
             |world: &Self| world.peers.iter().all(|peer| peer.client.is_done() && peer.waiting.is_empty());
         while !is_done(self) && self.now_us < end_us && self.step()? {}
         if is_done(self) {
+            // The last changes of topics are made, those too whose askers are gone, and every shard hears of them.
+            let is_news = |event: &Event| matches!(event, Event::Command { .. } | Event::Metadata { .. });
+            while self.agenda.any(is_news) && self.step()? {}
             return Ok(());
         }
         let stuck: Vec<String> = self

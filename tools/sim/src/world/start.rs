@@ -2,43 +2,18 @@
 
 use std::sync::Arc;
 
-use cutwater_broker::{Config, Effects, Shard, StartError};
+use cutwater_broker::{Config, Effects, StartError};
 use cutwater_journal::group::GroupHeader;
 use cutwater_metadata::{Controller, Identity, Image};
 use cutwater_model::limits::BLOCK_BYTES;
 use cutwater_model::storage::Storage;
-use cutwater_model::{FileName, Incarnation, ShardId, Slab};
+use cutwater_model::{FileName, Incarnation, ShardId};
 
 use super::control::Control;
-use super::{Event, Seat, World};
+use super::{Event, Seat, World, slabs};
 use crate::disk::Faults;
 use crate::finding::{Checked, Finding};
 use crate::plan::Life;
-
-/// Payload memory, used again by the shards of the next life: a shard's slab lives as long as the process.
-#[derive(Debug, Default)]
-pub struct Slabs(Vec<&'static mut [u8]>);
-
-impl Slabs {
-    /// Memory of that length, zeroed and aligned.
-    fn take(&mut self, bytes: usize) -> Slab {
-        if let Some(index) = self.0.iter().position(|slab| slab.len() == bytes) {
-            let slab = self.0.swap_remove(index);
-            slab.fill(0);
-            return Slab::new(slab);
-        }
-        let whole: &'static mut [u8] = vec![0; bytes + BLOCK_BYTES].leak();
-        let begins = (whole.as_ptr() as usize).next_multiple_of(BLOCK_BYTES) - whole.as_ptr() as usize;
-        let (_, rest) = whole.split_at_mut(begins);
-        let (slab, _) = rest.split_at_mut(bytes);
-        Slab::new(slab)
-    }
-
-    /// Takes the memory of a shard that is no more.
-    pub(super) fn give_back(&mut self, shard: Shard) {
-        self.0.push(shard.into_slab().into_bytes());
-    }
-}
 
 impl World {
     /// Starts the node, after some starts that die on the way; `false` where it refuses, as it has to.
@@ -147,11 +122,11 @@ impl World {
     }
 
     fn redistribute(&mut self, shards: u16, image: &Image, incarnation: Incarnation) -> Result<(), String> {
-        let config = Config { shard: ShardId(0), shards, ..self.plan.config };
-        let slab = self.slabs.take(self.plan.memory_bytes);
-        let (slab, notes) = cutwater_broker::redistribute(&mut self.disk, &config, slab, image, incarnation)
+        let accepts_loss = self.accepts_loss;
+        let config = Config { shard: ShardId(0), shards, accepts_loss, ..self.plan.config };
+        let slab = slabs::take(self.plan.memory_bytes);
+        let (_, notes) = cutwater_broker::redistribute(&mut self.disk, &config, slab, image, incarnation)
             .map_err(|error| error.to_string())?;
-        self.slabs.0.push(slab.into_bytes());
         self.say(crate::trace::WORLD, || format!("redistributed: {notes:?}"));
         Ok(())
     }
@@ -165,16 +140,14 @@ impl World {
     ) -> Result<bool, String> {
         for index in 0..shards {
             let shard = ShardId(index);
-            let config = Config { shard, shards, ..self.plan.config };
-            let slab = self.slabs.take(self.plan.memory_bytes);
+            let config = Config { shard, shards, accepts_loss: self.accepts_loss, ..self.plan.config };
+            let slab = slabs::take(self.plan.memory_bytes);
             let now = self.now();
             let (started, report) =
                 match cutwater_broker::start(&mut self.disk, config, slab, image.clone(), incarnation, now) {
                     Ok(started) => started,
                     Err(StartError::Misplaced { .. }) => {
-                        while let Some(seat) = self.seats.pop() {
-                            self.slabs.give_back(seat.shard);
-                        }
+                        self.seats.clear();
                         return Ok(false);
                     }
                     Err(error) => return Err(error.to_string()),
