@@ -391,6 +391,3 @@ impl Shard {
         effects.push(Effect::CreateDir { op, dir });
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -37,6 +37,8 @@ pub mod stages;
 pub mod start;
 #[cfg(test)]
 mod test_rig;
+#[cfg(test)]
+mod tests;
 mod topics;
 
 pub use config::Config;

@@ -343,6 +343,3 @@ pass_on! {
     remove(file: FileName) -> ();
     remove_dir(dir: DirName) -> ();
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,300 +1,251 @@
-//! One shard on a disk in memory, for the tests of this crate: every effect on the disk is carried out at once, but for
-//! those that a test holds back or has fail.
+//! Shards with a disk in memory around them, for the tests of this crate.
+//!
+//! What a shard asks of the disk is held until the test lets it happen or fail, one operation after the other and in
+//! whatever order; messages between shards are carried when the test says so; and a crash keeps what was flushed. The
+//! rig itself watches over two things: bytes that are being written or sent don't change meanwhile, and nobody is
+//! answered twice.
 
-use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::ToString;
+mod asking;
+mod batches;
+mod disk;
+mod held;
+mod shell;
+
+use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
-use alloc::{format, vec};
 
-use cutwater_api::{ConnectionId, Produce, Produced, Request, RequiredAcks, Ticket};
-use cutwater_metadata::{Command, Controller, Identity, Image, Outcome};
-use cutwater_model::builder::{BatchBuilder, Sequence};
+use cutwater_api::{ConnectionId, Response, Ticket};
+use cutwater_metadata::{Command, Controller, Identity};
 use cutwater_model::limits::BLOCK_BYTES;
-use cutwater_model::storage::{DirEntry, Storage, StorageError, StorageErrorKind};
 use cutwater_model::topic::TopicConfig;
 use cutwater_model::{
-    DirName, FileName, Incarnation, Now, PartitionId, PartitionIndex, ShardId, Slab, TimestampMs, TopicId,
+    ErrorKind, Incarnation, Now, PartitionId, PartitionIndex, ShardId, Slab, TimestampMs, TopicId,
 };
 
-use crate::{Config, Effect, Effects, Input, OpId, Shard, StartError, StartReport};
+pub(crate) use batches::{batch, batch_of, numbered, offsets_in};
+pub(crate) use held::Held;
 
-/// Files and folders in memory.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct TestDisk {
-    pub(crate) files: BTreeMap<FileName, Vec<u8>>,
-    dirs: BTreeSet<DirName>,
+use self::disk::Disk;
+use crate::{Config, ControlCommand, Effects, Input, Pin, Shard, StartError, StartReport, start};
+
+const KIB: u32 = 1024;
+
+/// What a rig is made of.
+pub(crate) struct Plan {
+    pub(crate) shards: u16,
+    pub(crate) memory_bytes: usize,
+    /// How many partitions the first topic has, dealt out to the shards in turn.
+    pub(crate) partitions: u32,
+    pub(crate) topic: TopicConfig,
+    pub(crate) config: Config,
 }
 
-impl TestDisk {
-    fn make_dirs(&mut self, dir: DirName) {
-        let mut next = Some(dir);
-        while let Some(dir) = next {
-            self.dirs.insert(dir);
-            next = dir.parent();
-        }
-    }
-}
-
-fn last_part(path: &str) -> alloc::string::String {
-    path.rsplit('/').next().unwrap_or_default().to_string()
-}
-
-impl Storage for TestDisk {
-    fn list(&mut self, dir: DirName) -> Result<Vec<DirEntry>, StorageError> {
-        let files = self.files.keys().filter(|file| file.dir() == dir);
-        let files = files.map(|file| DirEntry { name: last_part(&file.to_string()), is_dir: false });
-        let dirs = self.dirs.iter().filter(|it| it.parent() == Some(dir));
-        let dirs = dirs.map(|it| DirEntry { name: last_part(&it.to_string()), is_dir: true });
-        let mut entries: Vec<_> = files.chain(dirs).collect();
-        entries.sort();
-        Ok(entries)
-    }
-
-    fn length(&mut self, file: FileName) -> Result<Option<u64>, StorageError> {
-        Ok(self.files.get(&file).map(|bytes| bytes.len() as u64))
-    }
-
-    fn read(&mut self, file: FileName, at: u64, into: &mut [u8]) -> Result<usize, StorageError> {
-        let Some(bytes) = self.files.get(&file) else {
-            let kind = StorageErrorKind::NotFound;
-            return Err(StorageError { action: "read", path: file.to_string(), kind });
+impl Plan {
+    /// One shard, one partition, everything small; checkpoints and write-backs only when they are asked for.
+    fn small() -> Self {
+        let config = Config {
+            journal_file_bytes: u64::from(256 * KIB),
+            journal_files: 3,
+            group_bytes_max: 64 * KIB,
+            group_buffers: 4,
+            groups_in_flight_max: 2,
+            group_bytes_eager: 8 * KIB,
+            bulk_bytes_least: 16 * KIB,
+            checkpoint_bytes: u64::MAX,
+            checkpoint_us: 3_600_000_000,
+            writeback_bytes_least: u32::MAX,
+            ..Config::new(ShardId(0), 1, 0)
         };
-        let rest = bytes.get(at as usize..).unwrap_or(&[]);
-        let read = rest.len().min(into.len());
-        into[..read].copy_from_slice(&rest[..read]);
-        Ok(read)
-    }
-
-    fn write(&mut self, file: FileName, at: u64, bytes: &[u8]) -> Result<(), StorageError> {
-        let stored = self.files.get_mut(&file).unwrap();
-        stored[at as usize..][..bytes.len()].copy_from_slice(bytes);
-        Ok(())
-    }
-
-    fn create(&mut self, file: FileName, length: u64) -> Result<(), StorageError> {
-        self.make_dirs(file.dir());
-        self.files.insert(file, vec![0; length as usize]);
-        Ok(())
-    }
-
-    fn create_dir(&mut self, dir: DirName) -> Result<(), StorageError> {
-        self.make_dirs(dir);
-        Ok(())
-    }
-
-    fn extend(&mut self, file: FileName, length: u64) -> Result<(), StorageError> {
-        self.files.get_mut(&file).unwrap().resize(length as usize, 0);
-        Ok(())
-    }
-
-    fn flush(&mut self, _: FileName) -> Result<(), StorageError> {
-        Ok(())
-    }
-
-    fn flush_dir(&mut self, _: DirName) -> Result<(), StorageError> {
-        Ok(())
-    }
-
-    fn flush_all(&mut self) -> Result<(), StorageError> {
-        Ok(())
-    }
-
-    fn rename(&mut self, from: FileName, to: FileName) -> Result<(), StorageError> {
-        assert!(self.dirs.contains(&to.dir()), "{to} has no folder");
-        let bytes = self.files.remove(&from).unwrap();
-        self.files.insert(to, bytes);
-        Ok(())
-    }
-
-    fn remove(&mut self, file: FileName) -> Result<(), StorageError> {
-        self.files.remove(&file);
-        Ok(())
-    }
-
-    fn remove_dir(&mut self, dir: DirName) -> Result<(), StorageError> {
-        self.dirs.remove(&dir);
-        Ok(())
+        let topic = TopicConfig { segment_bytes: 1024 * KIB, ..TopicConfig::default() };
+        Self { shards: 1, memory_bytes: 4 << 20, partitions: 1, topic, config }
     }
 }
 
-/// A node of one shard.
-pub(crate) struct Rig {
-    pub(crate) disk: TestDisk,
-    pub(crate) controller: Controller,
+/// One connection of one shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    pub(crate) shard: usize,
+    pub(crate) connection: ConnectionId,
+}
+
+/// One answer that left.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    shard: usize,
+    pub(crate) ticket: Ticket,
+    pub(crate) response: Response,
+    /// What holds its memory, until it is sent, and what that memory held when the answer left.
+    pin: Option<(Pin, Vec<u8>)>,
+}
+
+/// What was read of one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Read {
+    pub(crate) partition: PartitionId,
+    pub(crate) error: Option<ErrorKind>,
+    pub(crate) high_watermark: i64,
+    /// The base offsets of the batches.
+    pub(crate) offsets: Vec<i64>,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// One shard and what it said to others than the disk.
+pub(crate) struct Seat {
     pub(crate) shard: Shard,
+    effects: Effects,
+    /// Messages on their way, by shard, oldest first.
+    outbox: Vec<Vec<Vec<u8>>>,
+    /// Every pause and resume, in order; `true` for a pause.
+    pub(crate) pauses: Vec<(ConnectionId, bool)>,
+    pub(crate) fences: Vec<String>,
+    pub(crate) commands: Vec<ControlCommand>,
+    pub(crate) has_stopped: bool,
+    /// What its start came to.
     pub(crate) report: StartReport,
-    pub(crate) effects: Effects,
-    pub(crate) now_us: u64,
-    /// Acks that have left, by the number of their request.
-    pub(crate) acks: BTreeMap<u32, Produced>,
-    /// What the disk was asked for and has not been told to do.
-    pub(crate) held: Vec<Effect>,
-    correlation: u32,
 }
 
-const MEMORY_BYTES: usize = 4 * 1024 * 1024;
-const PEER: ConnectionId = ConnectionId { slot: 0, generation: 1 };
+/// Everything.
+pub(crate) struct Rig {
+    pub(crate) plan: Plan,
+    pub(crate) disk: Disk,
+    controller: Controller,
+    pub(crate) seats: Vec<Seat>,
+    pub(crate) held: Vec<Held>,
+    pub(crate) answers: Vec<Answer>,
+    pub(crate) now: Now,
+    /// A connection of the first shard.
+    pub(crate) peer: Peer,
+    /// The first topic.
+    pub(crate) topic: TopicId,
+    asked: u32,
+    connections: u32,
+    topics: u128,
+    lives: u128,
+}
 
 impl Rig {
-    /// A node on an empty disk.
+    /// One shard with one topic of one partition, nothing under way.
     pub(crate) fn new() -> Self {
-        Self::start(TestDisk::default(), false).unwrap()
+        Self::with(|_| {})
     }
 
-    /// A node on what another one left behind.
-    pub(crate) fn start(mut disk: TestDisk, accepts_loss: bool) -> Result<Self, StartError> {
-        let fresh = Identity { cluster: 7, node: 1 };
-        let (controller, _) = Controller::open(&mut disk, None, fresh, 1).unwrap();
-        let config = Config {
-            journal_file_bytes: 64 * 1024,
-            group_bytes_max: 16 * 1024,
-            group_buffers: 3,
-            bulk_bytes_least: 8 * 1024,
-            accepts_loss,
-            ..Config::new(ShardId(0), 1, 3)
-        };
-        let memory = vec![0; MEMORY_BYTES + BLOCK_BYTES].leak();
-        let skip = memory.as_ptr().align_offset(BLOCK_BYTES);
-        let slab = Slab::new(&mut memory[skip..][..MEMORY_BYTES]);
-        let incarnation = Incarnation(disk.files.len() as u128 + 1);
+    /// The same with another plan.
+    pub(crate) fn with(change: impl FnOnce(&mut Plan)) -> Self {
+        let mut plan = Plan::small();
+        change(&mut plan);
+        plan.config.shards = plan.shards;
+        let mut disk = Disk::default();
+        let identity = Identity { cluster: 1, node: 1 };
+        let (controller, _) = Controller::open(&mut disk, None, identity, plan.shards).unwrap();
+        let peer = Peer { shard: 0, connection: ConnectionId::default() };
         let now = Now { mono_us: 1_000_000, wall: TimestampMs(1_700_000_000_000) };
-        let image = controller.image().clone();
-        let (shard, report) = crate::start(&mut disk, config, slab, image.clone(), incarnation, now)?;
         let mut rig = Self {
             disk,
             controller,
-            shard,
-            report,
-            effects: Effects::new(1),
-            now_us: now.mono_us,
-            acks: BTreeMap::new(),
+            seats: Vec::new(),
             held: Vec::new(),
-            correlation: 0,
+            answers: Vec::new(),
+            now,
+            peer,
+            topic: TopicId(0),
+            asked: 0,
+            connections: 0,
+            topics: 0,
+            lives: 0,
+            plan,
         };
-        rig.hand(Input::Opened(PEER));
-        rig.hand(Input::Metadata(image));
-        rig.settle(|_| true);
-        Ok(rig)
+        rig.start().unwrap();
+        let (partitions, topic) = (rig.plan.partitions, rig.plan.topic);
+        rig.topic = rig.create_topic("first", partitions, topic);
+        rig.complete_all();
+        rig
     }
 
-    fn now(&self) -> Now {
-        Now { mono_us: self.now_us, wall: TimestampMs(1_700_000_000_000 + (self.now_us / 1000) as i64) }
-    }
-
-    pub(crate) fn hand(&mut self, input: Input<'_>) {
-        let now = self.now();
-        self.shard.handle(input, now, &mut self.effects);
-    }
-
-    /// Turns, until the shard has nothing more to do: with everything the disk is asked for, as far as the test lets it.
-    pub(crate) fn settle(&mut self, may_happen: impl Fn(&Effect) -> bool) {
-        for _ in 0..200 {
-            self.hand(Input::Continue);
-            for ack in core::mem::take(&mut self.effects.acks) {
-                self.acks.insert(ack.ticket.correlation, ack.produced);
-            }
-            let list = core::mem::take(&mut self.effects.list);
-            let is_quiet = list.is_empty();
-            for effect in list {
-                if op_of(&effect).is_none() || may_happen(&effect) {
-                    self.carry_out(effect);
-                } else {
-                    self.held.push(effect);
-                }
-            }
-            if is_quiet {
-                return;
-            }
+    fn start(&mut self) -> Result<(), StartError> {
+        self.lives += 1;
+        self.seats.clear();
+        for number in 0..self.plan.shards {
+            let memory = vec![0_u8; self.plan.memory_bytes + BLOCK_BYTES].leak();
+            let skip = memory.as_ptr().align_offset(BLOCK_BYTES);
+            let slab = Slab::new(&mut memory[skip..skip + self.plan.memory_bytes]);
+            let config = Config { shard: ShardId(number), ..self.plan.config };
+            let (image, life) = (Arc::clone(self.controller.image()), Incarnation(self.lives));
+            let (shard, report) = start(&mut self.disk, config, slab, image, life, self.now)?;
+            self.seats.push(Seat {
+                shard,
+                effects: Effects::new(self.plan.shards),
+                outbox: (0..self.plan.shards).map(|_| Vec::new()).collect(),
+                pauses: Vec::new(),
+                fences: Vec::new(),
+                commands: Vec::new(),
+                has_stopped: false,
+                report,
+            });
         }
-        panic!("the shard does not come to rest");
+        self.tell_image();
+        self.peer = self.connect(0);
+        Ok(())
     }
 
-    /// The disk refuses what it was asked for.
-    pub(crate) fn refuse(&mut self, effect: &Effect, kind: StorageErrorKind) {
-        let op = op_of(effect).unwrap();
-        self.hand(Input::DiskDone { op, result: Err(kind) });
+    /// Everything in memory is lost, and of the disk what was not flushed. Then the node starts again.
+    pub(crate) fn crash_and_restart(&mut self) {
+        self.disk.crash();
+        self.restart();
     }
 
-    /// The disk does what it was asked for.
-    pub(crate) fn carry_out(&mut self, effect: Effect) {
-        let Some(op) = op_of(&effect) else { return };
-        match effect {
-            Effect::Write { file, at, memory, .. } => {
-                let bytes = self.shard.slab().get(memory).to_vec();
-                self.disk.write(file, at, &bytes).unwrap();
-            }
-            Effect::Read { file, at, memory, .. } => {
-                let mut bytes = vec![0; memory.len as usize];
-                self.disk.read(file, at, &mut bytes).unwrap();
-                self.shard.slab().get_mut(memory).copy_from_slice(&bytes);
-            }
-            Effect::Create { file, bytes, .. } => self.disk.create(file, bytes).unwrap(),
-            Effect::Extend { file, to, .. } => self.disk.extend(file, to).unwrap(),
-            Effect::Rename { from, to, .. } => self.disk.rename(from, to).unwrap(),
-            Effect::CreateDir { dir, .. } => self.disk.create_dir(dir).unwrap(),
-            Effect::Remove { file, .. } => self.disk.remove(file).unwrap(),
-            Effect::RemoveDir { dir, .. } => self.disk.remove_dir(dir).unwrap(),
-            _ => {}
-        }
-        self.hand(Input::DiskDone { op, result: Ok(0) });
+    /// The node starts again from what the disk holds now, as after a kill or a stop.
+    pub(crate) fn restart(&mut self) {
+        self.try_restart().unwrap();
     }
 
-    /// Makes a topic of so many partitions; its shard hears of it.
-    pub(crate) fn create_topic(&mut self, id: u128, partitions: u32) -> TopicId {
-        let (name, config) = (format!("topic-{id}"), TopicConfig::default());
-        let command = Command::CreateTopic { name: &name, partitions, config };
-        let made = self.controller.apply(&mut self.disk, &command, TopicId(id));
-        assert_eq!(made, Ok(Outcome::TopicCreated(TopicId(id))));
-        self.tell();
-        TopicId(id)
+    /// The same where the start may be refused.
+    pub(crate) fn try_restart(&mut self) -> Result<(), StartError> {
+        self.held.clear();
+        self.answers.clear();
+        self.start()?;
+        self.complete_all();
+        Ok(())
     }
 
-    /// Removes a topic; its shard hears of it.
+    /// Makes a topic; its files are still to be made.
+    pub(crate) fn create_topic(&mut self, name: &str, partitions: u32, config: TopicConfig) -> TopicId {
+        self.topics += 1;
+        let command = Command::CreateTopic { name, partitions, config };
+        self.controller.apply(&mut self.disk, &command, TopicId(self.topics)).unwrap();
+        self.tell_image();
+        TopicId(self.topics)
+    }
+
     pub(crate) fn delete_topic(&mut self, topic: TopicId) {
         self.controller.apply(&mut self.disk, &Command::DeleteTopic { topic }, TopicId(0)).unwrap();
-        self.tell();
+        self.tell_image();
     }
 
-    fn tell(&mut self) {
-        let image: Arc<Image> = self.controller.image().clone();
-        self.hand(Input::Metadata(image));
-    }
-
-    /// Appends a batch of that many records and tells the number of the request.
-    pub(crate) fn produce(&mut self, partition: PartitionId, records: u32) -> u32 {
-        let mut builder = BatchBuilder::new(1 << 20);
-        for _ in 0..records {
-            builder.append(self.now().wall, None, Some(&[7; 100]), &[]).unwrap();
+    fn tell_image(&mut self) {
+        for shard in 0..self.seats.len() {
+            let image = Arc::clone(self.controller.image());
+            self.hand(shard, Input::Metadata(image));
         }
-        let batch = builder.finish(Sequence::NONE).to_vec();
-        self.correlation += 1;
-        let ticket = Ticket { connection: PEER, correlation: self.correlation };
-        let request = Request::Produce(Produce { partition, acks: RequiredAcks::All, batch: &batch });
-        self.hand(Input::Request { ticket, request });
-        self.correlation
+        self.turn();
     }
-}
 
-/// The operation of the disk that an effect asks for.
-fn op_of(effect: &Effect) -> Option<OpId> {
-    match *effect {
-        Effect::Write { op, .. }
-        | Effect::Read { op, .. }
-        | Effect::Sync { op, .. }
-        | Effect::SyncAll { op }
-        | Effect::Create { op, .. }
-        | Effect::Extend { op, .. }
-        | Effect::Rename { op, .. }
-        | Effect::CreateDir { op, .. }
-        | Effect::SyncDir { op, .. }
-        | Effect::Remove { op, .. }
-        | Effect::RemoveDir { op, .. } => Some(op),
-        _ => None,
+    /// A new connection to a shard.
+    pub(crate) fn connect(&mut self, shard: usize) -> Peer {
+        self.connections += 1;
+        let connection = ConnectionId { slot: self.connections, generation: 1 };
+        self.hand(shard, Input::Opened(connection));
+        Peer { shard, connection }
     }
-}
 
-/// A partition of a topic.
-pub(crate) const fn partition(topic: TopicId, index: u32) -> PartitionId {
-    PartitionId { topic, index: PartitionIndex(index) }
+    pub(crate) fn close(&mut self, peer: Peer) {
+        self.hand(peer.shard, Input::Closed(peer.connection));
+        self.turn();
+    }
+
+    /// The partition of the first topic with that number.
+    pub(crate) fn partition(&self, index: u32) -> PartitionId {
+        PartitionId { topic: self.topic, index: PartitionIndex(index) }
+    }
 }

@@ -1,0 +1,16 @@
+//! What a shard promises, one file per feature. Each test fails where its promise is broken.
+
+mod bulk;
+mod bulk_failures;
+mod checkpoint;
+mod commit;
+mod deferred;
+mod deletion;
+mod fetch;
+mod forwarding;
+mod losses;
+mod memory;
+mod polling;
+mod producers;
+mod space;
+mod stop;

@@ -1,0 +1,76 @@
+//! Large batches: straight to their segment, and only then into the journal (B1, B2).
+
+use cutwater_model::ErrorKind;
+
+use crate::test_rig::{Held, Rig, batch, batch_of};
+
+const LARGE_BYTES: usize = 40_000;
+
+/// A rig whose partitions have their first segment and one small batch.
+fn rig(partitions: u32) -> Rig {
+    let mut rig = Rig::with(|plan| plan.partitions = partitions);
+    for index in 0..partitions {
+        rig.produce_to(rig.partition(index), &batch(1));
+    }
+    rig.complete_all();
+    rig
+}
+
+#[test]
+fn a_large_batch_is_journaled_only_after_its_own_write_is_durable() {
+    let mut rig = rig(1);
+    let ticket = rig.produce(&batch_of(LARGE_BYTES));
+    assert!(rig.count(Held::writes_bulk) > 0);
+    while rig.count(Held::writes_bulk) > 0 {
+        assert_eq!(rig.count(Held::writes_group), 0, "no reference before the data is durable (B1)");
+        rig.complete(Held::writes_bulk);
+    }
+    assert_eq!(rig.count(Held::writes_group), 1);
+    assert_eq!(rig.produced(ticket), None, "the reference is not durable");
+    rig.complete(Held::writes_group);
+    assert_eq!(rig.produced(ticket), Some(Ok(1)));
+    rig.crash_and_restart();
+    assert_eq!(rig.read_all(rig.partition(0)), [0, 1]);
+}
+
+#[test]
+fn a_large_batch_without_a_reference_does_not_exist_after_a_crash() {
+    let mut rig = rig(1);
+    let ticket = rig.produce(&batch_of(LARGE_BYTES));
+    while rig.count(Held::writes_bulk) > 0 {
+        rig.complete(Held::writes_bulk);
+    }
+    assert_eq!(rig.produced(ticket), None);
+    rig.crash_and_restart();
+    assert_eq!(rig.read_all(rig.partition(0)), [0]);
+    let next = rig.produce(&batch(1));
+    rig.complete_all();
+    assert_eq!(rig.produced(next), Some(Ok(1)));
+}
+
+#[test]
+fn a_small_batch_behind_a_large_one_waits_for_it() {
+    let mut rig = rig(2);
+    let large = rig.produce(&batch_of(LARGE_BYTES));
+    let small = rig.produce(&batch(1));
+    let elsewhere = rig.produce_to(rig.partition(1), &batch(1));
+    rig.complete_all_but(Held::writes_bulk);
+    assert_eq!(rig.produced(small), None, "it waits (B2)");
+    assert_eq!(rig.produced(elsewhere), Some(Ok(1)), "nobody else waits");
+    rig.complete_all();
+    assert_eq!(rig.answered()[2..], [elsewhere, large, small]);
+    assert_eq!([large, small].map(|it| rig.produced(it)), [Some(Ok(1)), Some(Ok(2))]);
+    assert_eq!(rig.read_all(rig.partition(0)), [0, 1, 2]);
+}
+
+#[test]
+fn a_large_batch_of_a_deleted_topic_is_refused_once_its_write_came_back() {
+    let mut rig = rig(1);
+    let ticket = rig.produce(&batch_of(LARGE_BYTES));
+    rig.delete_topic(rig.topic);
+    rig.complete_all_but(Held::writes_bulk);
+    assert_eq!(rig.count(Held::discards), 0, "its file is being written");
+    assert!(rig.disk.names().any(|name| name.dir() == cutwater_model::DirName::Partition(rig.partition(0))));
+    rig.complete_all();
+    assert_eq!(rig.produced(ticket), Some(Err(ErrorKind::UnknownTopicOrPartition)));
+}

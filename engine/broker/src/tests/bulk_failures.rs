@@ -1,0 +1,73 @@
+//! Large batches that can't be written, or whose reference can't: everybody is told, and nobody else is held up (E2).
+
+use cutwater_model::ErrorKind;
+use cutwater_model::storage::StorageErrorKind;
+
+use crate::test_rig::{Held, Rig, batch, batch_of};
+
+const LARGE_BYTES: usize = 40_000;
+
+/// A rig whose partitions have their first segment and one small batch.
+fn rig(partitions: u32) -> Rig {
+    let mut rig = Rig::with(|plan| plan.partitions = partitions);
+    for index in 0..partitions {
+        rig.produce_to(rig.partition(index), &batch(1));
+    }
+    rig.complete_all();
+    rig
+}
+
+#[test]
+fn a_large_write_that_fails_fences_its_partition_and_refuses_what_waits_there() {
+    let mut rig = rig(2);
+    let large = rig.produce(&batch_of(LARGE_BYTES));
+    let behind = [rig.produce(&batch(1)), rig.produce(&batch_of(LARGE_BYTES))];
+    rig.fail(Held::writes_bulk, StorageErrorKind::Device);
+    rig.complete_all();
+    for ticket in [large, behind[0], behind[1]] {
+        assert_eq!(rig.produced(ticket), Some(Err(ErrorKind::StorageError)));
+    }
+    let late = rig.produce(&batch(1));
+    assert_eq!(rig.produced(late), Some(Err(ErrorKind::StorageError)));
+    assert_eq!(rig.seats[0].fences.len(), 1, "the operator is told, once");
+
+    let elsewhere = rig.produce_to(rig.partition(1), &batch_of(LARGE_BYTES));
+    rig.complete_all();
+    assert_eq!(rig.produced(elsewhere), Some(Ok(1)));
+    assert_eq!(rig.read_all(rig.partition(0)), [0], "what was acknowledged is read");
+}
+
+#[test]
+fn a_large_write_that_fails_does_not_hold_up_a_checkpoint() {
+    let mut rig = rig(1);
+    // The write of the large batch takes these bytes along, which are in the journal already.
+    rig.produce(&batch_of(10_000));
+    rig.complete_all();
+    rig.produce(&batch_of(LARGE_BYTES));
+    rig.complete_all_but(Held::writes_bulk);
+    rig.want_checkpoint(0);
+    rig.complete_all_but(Held::writes_bulk);
+    while rig.count(Held::writes_bulk) > 0 {
+        rig.fail(Held::writes_bulk, StorageErrorKind::Device);
+    }
+    for _ in 0..20 {
+        rig.complete_all();
+        rig.wait_us(100_000);
+    }
+    assert_eq!(rig.seats[0].shard.counters().checkpoints, 1, "what the segment lacks is carried (E2)");
+    rig.crash_and_restart();
+    assert_eq!(rig.read_all(rig.partition(0)), [0, 1]);
+}
+
+#[test]
+fn a_large_batch_whose_segment_can_not_be_opened_is_refused() {
+    let mut rig = Rig::new();
+    let large = rig.produce(&batch_of(LARGE_BYTES));
+    let behind = rig.produce(&batch(1));
+    rig.complete_all_but(Held::writes_header);
+    rig.fail(Held::writes_header, StorageErrorKind::Device);
+    rig.complete_all();
+    for ticket in [large, behind] {
+        assert_eq!(rig.produced(ticket), Some(Err(ErrorKind::StorageError)));
+    }
+}

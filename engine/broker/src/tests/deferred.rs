@@ -1,0 +1,77 @@
+//! Batches that find no room wait in their order, and their connections are paused meanwhile.
+
+use cutwater_api::RequiredAcks;
+use cutwater_model::topic::TopicConfig;
+use cutwater_model::{ErrorKind, PartitionId, PartitionIndex};
+
+use crate::test_rig::{Held, Rig, batch, batch_of};
+
+/// A rig with a topic whose folder is not made yet, so that its batches wait.
+fn rig_with_opening_topic() -> (Rig, PartitionId) {
+    let mut rig = Rig::new();
+    let topic = rig.create_topic("opening", 1, TopicConfig::default());
+    (rig, PartitionId { topic, index: PartitionIndex(0) })
+}
+
+#[test]
+fn batches_wait_in_their_order_and_their_connections_are_paused_meanwhile() {
+    let (mut rig, opening) = rig_with_opening_topic();
+    let other = rig.connect(0);
+    let peers = [rig.peer, other, rig.peer, other];
+    let waiting = peers.map(|peer| rig.produce_with(peer, opening, RequiredAcks::Leader, &batch(2)));
+    let (first, second) = (rig.peer.connection, other.connection);
+    assert_eq!(rig.seats[0].pauses, [(first, true), (second, true)], "each once");
+    let ready = rig.produce(&batch(1));
+    rig.complete(Held::writes_group);
+    assert_eq!(rig.produced(ready), Some(Ok(0)), "what came before the pause goes on elsewhere");
+
+    rig.complete_all();
+    assert_eq!(
+        waiting.map(|ticket| rig.produced(ticket)),
+        [Some(Ok(0)), Some(Ok(2)), Some(Ok(4)), Some(Ok(6))]
+    );
+    assert_eq!(rig.answered()[1..], waiting);
+    assert_eq!(rig.seats[0].pauses[2..], [(first, false), (second, false)], "each once");
+    assert_eq!(rig.read_all(opening), [0, 2, 4, 6]);
+}
+
+#[test]
+fn a_batch_that_would_find_room_does_not_overtake_one_that_waits() {
+    let mut rig = Rig::new();
+    rig.produce(&batch(1));
+    rig.complete_all();
+    // No space is made, so that a batch of half a segment has no place, but a small one would have.
+    let large = rig.produce(&batch_of(500_000));
+    let small = rig.produce(&batch(1));
+    rig.complete_all_but(Held::makes_space);
+    assert_eq!([large, small].map(|ticket| rig.produced(ticket)), [None, None]);
+    rig.complete_all();
+    assert_eq!([large, small].map(|ticket| rig.produced(ticket)), [Some(Ok(1)), Some(Ok(2))]);
+}
+
+#[test]
+fn a_deleted_topic_refuses_what_waits_and_the_connection_goes_on() {
+    let (mut rig, opening) = rig_with_opening_topic();
+    let waiting = [1, 2].map(|records| rig.produce_to(opening, &batch(records)));
+    rig.delete_topic(opening.topic);
+    for ticket in waiting {
+        assert_eq!(rig.produced(ticket), Some(Err(ErrorKind::UnknownTopicOrPartition)));
+    }
+    let connection = rig.peer.connection;
+    assert_eq!(rig.seats[0].pauses, [(connection, true), (connection, false)]);
+    rig.complete_all();
+    let late = rig.produce_to(opening, &batch(1));
+    assert_eq!(rig.produced(late), Some(Err(ErrorKind::UnknownTopicOrPartition)));
+}
+
+#[test]
+fn the_batch_of_a_closed_connection_keeps_its_place() {
+    let (mut rig, opening) = rig_with_opening_topic();
+    let other = rig.connect(0);
+    rig.produce_with(other, opening, RequiredAcks::Leader, &batch(2));
+    let after = rig.produce_to(opening, &batch(1));
+    rig.close(other);
+    rig.complete_all();
+    assert_eq!(rig.produced(after), Some(Ok(2)));
+    assert_eq!(rig.read_all(opening), [0, 2]);
+}

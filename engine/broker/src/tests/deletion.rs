@@ -1,0 +1,108 @@
+//! Deleted topics: their files go when nothing names them, and the metadata is told when no entry does (M2).
+
+use cutwater_model::topic::TopicConfig;
+use cutwater_model::{DirName, PartitionId, PartitionIndex};
+
+use crate::ControlCommand;
+use crate::test_rig::{Held, Rig, batch, batch_of};
+
+fn has_files(rig: &Rig, partition: PartitionId) -> bool {
+    rig.disk.names().any(|name| name.dir() == DirName::Partition(partition))
+}
+
+fn is_gone(rig: &Rig) -> bool {
+    rig.seats[0].commands.iter().any(|command| matches!(command, ControlCommand::TopicGone { .. }))
+}
+
+#[test]
+fn a_deleted_topics_files_go_and_two_checkpoints_later_the_topic_is_gone() {
+    let mut rig = Rig::new();
+    let partition = rig.partition(0);
+    rig.produce(&batch(1));
+    rig.complete_all();
+    assert!(has_files(&rig, partition));
+    let used_bytes = rig.seats[0].shard.counters().memory_used_bytes;
+    rig.delete_topic(rig.topic);
+    rig.complete_all_but(Held::flushes_checkpoint);
+    assert!(!has_files(&rig, partition));
+    assert!(rig.seats[0].shard.counters().memory_used_bytes < used_bytes);
+    for _ in 0..2 {
+        assert!(!is_gone(&rig), "a copy of the checkpoint or the journal may still name it");
+        rig.complete(Held::flushes_checkpoint);
+        rig.complete_all_but(Held::flushes_checkpoint);
+    }
+    assert!(is_gone(&rig));
+}
+
+#[test]
+fn nothing_goes_while_a_group_that_names_the_topic_is_in_flight() {
+    let mut rig = Rig::new();
+    let ticket = rig.produce(&batch(1));
+    rig.delete_topic(rig.topic);
+    rig.complete_all_but(Held::writes_group);
+    assert_eq!(rig.count(Held::discards), 0);
+    rig.complete_all();
+    assert_eq!(rig.produced(ticket), Some(Ok(0)), "it was durable");
+    assert!(!has_files(&rig, rig.partition(0)));
+}
+
+#[test]
+fn nothing_goes_while_it_is_read() {
+    let mut rig = Rig::new();
+    rig.produce(&batch_of(6_000));
+    rig.complete_all();
+    rig.want_checkpoint(0);
+    rig.complete_all();
+    rig.restart();
+    let ticket = rig.fetch(0);
+    assert_eq!(rig.count(Held::reads), 1);
+    rig.delete_topic(rig.topic);
+    rig.complete_all_but(Held::reads);
+    assert!(has_files(&rig, rig.partition(0)));
+    rig.complete_all();
+    rig.sent(ticket);
+    rig.complete_all();
+    assert!(!has_files(&rig, rig.partition(0)));
+}
+
+#[test]
+fn a_topic_of_the_same_name_begins_empty_and_stays_so_after_a_crash() {
+    let mut rig = Rig::new();
+    for size in [100, 40_000, 100] {
+        rig.produce(&batch_of(size));
+        rig.complete_all();
+    }
+    rig.delete_topic(rig.topic);
+    rig.complete_all();
+    let topic = rig.create_topic("first", 1, TopicConfig::default());
+    let partition = PartitionId { topic, index: PartitionIndex(0) };
+    rig.complete_all();
+    assert_eq!(rig.read_all(partition), []);
+    let ticket = rig.produce_to(partition, &batch(1));
+    rig.complete_all();
+    assert_eq!(rig.produced(ticket), Some(Ok(0)));
+    rig.crash_and_restart();
+    assert_eq!(rig.read_all(partition), [0]);
+}
+
+#[test]
+fn a_crash_at_any_step_of_a_deletion_leaves_the_other_topics_whole() {
+    for steps in 0..60 {
+        let mut rig = Rig::new();
+        let topic = rig.create_topic("kept", 1, TopicConfig::default());
+        let kept = PartitionId { topic, index: PartitionIndex(0) };
+        for _ in 0..3 {
+            rig.produce(&batch(1));
+            rig.produce_to(kept, &batch(1));
+        }
+        rig.complete_all();
+        rig.delete_topic(rig.topic);
+        for _ in 0..steps {
+            if !rig.held.is_empty() {
+                rig.complete(Held::anything);
+            }
+        }
+        rig.crash_and_restart();
+        assert_eq!(rig.read_all(kept), [0, 1, 2], "after {steps} steps");
+    }
+}
