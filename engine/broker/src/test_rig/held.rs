@@ -100,9 +100,4 @@ impl Held {
                 | Effect::Create { file: FileName::Pooled { .. }, .. }
         )
     }
-
-    /// A segment's file, or its index's, on its way out: removed, or renamed into the pool.
-    pub(crate) fn discards(&self) -> bool {
-        matches!(self.effect, Effect::Remove { .. } | Effect::Rename { from: FileName::Segment { .. }, .. })
-    }
 }

@@ -37,12 +37,14 @@ fn a_deleted_topics_files_go_and_two_checkpoints_later_the_topic_is_gone() {
 #[test]
 fn nothing_goes_while_a_group_that_names_the_topic_is_in_flight() {
     let mut rig = Rig::new();
+    rig.produce(&batch(1));
+    rig.complete_all();
     let ticket = rig.produce(&batch(1));
     rig.delete_topic(rig.topic);
     rig.complete_all_but(Held::writes_group);
-    assert_eq!(rig.count(Held::discards), 0);
+    assert!(has_files(&rig, rig.partition(0)), "a crash may bring the group's entries back");
     rig.complete_all();
-    assert_eq!(rig.produced(ticket), Some(Ok(0)), "it was durable");
+    assert_eq!(rig.produced(ticket), Some(Ok(1)), "it was durable");
     assert!(!has_files(&rig, rig.partition(0)));
 }
 
