@@ -46,8 +46,12 @@ fn a_full_disk_refuses_where_space_is_needed_and_appends_go_on_when_it_returns()
     let again = rig.produce(&batch_of(10_000));
     rig.complete_all();
     assert_eq!(rig.produced(again), Some(Ok(accepted)));
+    // More than there is space for now: what is over waits for it and is not refused.
+    let more: Vec<_> = (1..=30).map(|_| rig.produce(&batch_of(10_000))).collect();
+    rig.complete_all();
+    assert!(more.iter().all(|ticket| rig.produced(*ticket).unwrap().is_ok()));
     rig.crash_and_restart();
-    let all: Vec<i64> = (0..=accepted).collect();
+    let all: Vec<i64> = (0..=accepted + 30).collect();
     assert_eq!(rig.read_all(rig.partition(0)), all);
 }
 
