@@ -253,7 +253,8 @@ pub fn create(
         generation: 1,
         from: ReplayPlace::first(origin),
         journal_file_bytes,
-        names_all: true,
+        // Another shard may have shown something of the partitions that this one gets.
+        names_all: false,
         ..CheckpointHead::default()
     };
     write_copy(storage, 0, head, |_| false)?;
