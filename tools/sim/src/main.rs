@@ -49,6 +49,9 @@ struct Options {
     /// Gives the node so many shards in every life, whatever the seed says.
     #[arg(long)]
     shards: Option<u16>,
+    /// Runs each seed once and not twice: for a search that has little time.
+    #[arg(long)]
+    once: bool,
     /// Plants a bug, by its name.
     #[arg(long)]
     plant: Option<String>,
@@ -81,7 +84,7 @@ fn main() -> Result<ExitCode> {
         summary.failed.is_empty()
     } else {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let manner = Manner { plant, shards: options.shards, ..Manner::default() };
+        let manner = Manner { plant, shards: options.shards, once: options.once, ..Manner::default() };
         let count = (!options.forever).then_some(options.seeds);
         let threads = options.threads.unwrap_or(cores);
         let summary = runner::run_many(options.from, count, manner, threads, options.failures);
@@ -93,8 +96,13 @@ fn main() -> Result<ExitCode> {
 
 fn replay(seed: u64, options: &Options, plant: Option<Plant>) -> Result<bool> {
     runner::name_seed(seed);
-    let manner =
-        Manner { prints: options.verbose, keeps: options.save.is_some(), plant, shards: options.shards };
+    let manner = Manner {
+        prints: options.verbose,
+        keeps: options.save.is_some(),
+        plant,
+        shards: options.shards,
+        ..Manner::default()
+    };
     let (outcome, trace) = runner::run_once(seed, manner);
     println!("seed {seed}: {} events, trace {:016x}, {:?}", trace.count(), outcome.digest, outcome.tally);
     if let Some(path) = &options.save {

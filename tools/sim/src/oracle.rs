@@ -236,13 +236,18 @@ impl Oracle {
         self.has_loss || !self.is_durable(partition)
     }
 
-    /// Every numbered stream is there without a hole, as far as it is there at all.
+    /// Every numbered stream is there without a hole, as far as it is there at all. Asked when all that lives was read. Of a
+    /// topic that is deleted nobody may have read what lies before a batch that was read: that it is not known says nothing.
     ///
     /// # Errors
     /// If a batch is missing before one that is there (T2).
     pub fn check_streams(&self) -> Checked {
         let mut last: BTreeMap<StreamId, (u64, bool)> = BTreeMap::new();
-        for attempt in self.attempts.iter().filter(|attempt| attempt.numbered) {
+        let is_read = |attempt: &&Attempt| {
+            let topic = self.topics.get(&attempt.partition.topic);
+            attempt.numbered && topic.is_some_and(|topic| topic.state == TopicState::Live)
+        };
+        for attempt in self.attempts.iter().filter(is_read) {
             let is_disk = self.is_durable(attempt.partition);
             let entry = last.entry(attempt.stream).or_insert((attempt.place, true));
             let is_there = attempt.bound.is_some();

@@ -40,8 +40,12 @@ pub struct Manner {
     pub keeps: bool,
     /// A bug to plant.
     pub plant: Option<Plant>,
+    /// Plan everything for the bug, but leave it out: then nothing may be found.
+    pub without_bug: bool,
     /// So many shards in every life, whatever the seed says.
     pub shards: Option<u16>,
+    /// Run it once only, and don't see whether it has one trace.
+    pub once: bool,
 }
 
 /// Runs one seed once; the trace comes with it.
@@ -55,7 +59,7 @@ pub fn run_once(seed: u64, manner: Manner) -> (Outcome, Trace) {
         life.shards = manner.shards.unwrap_or(life.shards);
     }
     let mut world = World::new(plan, Trace::new(manner.prints, manner.keeps));
-    if let Some(plant) = manner.plant {
+    if let Some(plant) = manner.plant.filter(|_| !manner.without_bug) {
         plant.plant(&mut world);
     }
     let finding = world.run().err();
@@ -68,6 +72,9 @@ pub fn run_once(seed: u64, manner: Manner) -> (Outcome, Trace) {
 #[must_use]
 pub fn run_twice(seed: u64, manner: Manner) -> Outcome {
     let (mut first, _) = run_once(seed, manner);
+    if manner.once {
+        return first;
+    }
     let (second, _) = run_once(seed, Manner { prints: false, ..manner });
     if first.digest != second.digest && first.finding.is_none() {
         let seen = format!("{:016x}, then {:016x}", first.digest, second.digest);
@@ -76,13 +83,20 @@ pub fn run_twice(seed: u64, manner: Manner) -> Outcome {
     first
 }
 
-/// Plants a bug and runs seed after seed, from 1 on, until one finds it; `None` where none of so many does. Bugs inside
-/// the engine are planted in the whole process: nothing else may run meanwhile.
+/// Plants a bug and runs seed after seed, from 1 on, until one finds it; `None` where none of so many does. A seed that
+/// finds something without the bug too has not found the bug. Bugs inside the engine are planted in the whole process:
+/// nothing else may run meanwhile.
 #[must_use]
 pub fn find(plant: Plant, seeds_max: u64) -> Option<Outcome> {
-    let _sown = Sown::new(plant);
     let manner = Manner { plant: Some(plant), ..Manner::default() };
-    (1..=seeds_max).map(|seed| run_once(seed, manner).0).find(|outcome| outcome.finding.is_some())
+    (1..=seeds_max).find_map(|seed| {
+        let sown = Sown::new(plant);
+        let (found, _) = run_once(seed, manner);
+        drop(sown);
+        found.finding.as_ref()?;
+        let (control, _) = run_once(seed, Manner { without_bug: true, ..manner });
+        control.finding.is_none().then_some(found)
+    })
 }
 
 /// What a number of seeds came to.
@@ -170,7 +184,7 @@ impl core::fmt::Display for Summary {
         } = self.tally;
         write!(
             f,
-            "{} seeds, each twice, in {:.1} s: {} failed; {lives} lives, {events} events, {acked} batches acknowledged, \
+            "{} seeds in {:.1} s: {} failed; {lives} lives, {events} events, {acked} batches acknowledged, \
              {operations} disk operations, {groups} groups, {bulk_runs} bulk runs, {checkpoints} checkpoints, \
              {cold_bytes} bytes read cold, {refused_starts} starts refused",
             self.seeds,

@@ -78,6 +78,11 @@ fn follow_whole(
     visit: &mut impl FnMut(&GroupInfo, Entry<'_>),
 ) -> Result<GroupFault, ScanError> {
     loop {
+        // A planted bug may lead round and round.
+        #[cfg(feature = "plants")]
+        if scanned.bytes > scanned.file_bytes * files.len() as u64 {
+            return Ok(GroupFault::Chain);
+        }
         let end = &mut scanned.end;
         let name = FileName::Journal { shard: scanned.shard, number: end.place.file };
         if !files.contains(&end.place.file) {

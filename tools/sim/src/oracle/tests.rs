@@ -129,6 +129,19 @@ fn every_kind_of_damage_has_its_finding() {
 }
 
 #[test]
+fn of_a_deleted_topic_a_batch_that_nobody_read_is_not_missing() {
+    let mut history = History::new(TopicConfig::default());
+    let (one, two) = (history.send(true), history.send(true));
+    let next = history.end_of(one, Offset(0));
+    let bytes = history.stored(two, next, 1);
+    history.read(next, &bytes).unwrap();
+    assert_eq!(rule(history.oracle.check_streams()), "a numbered stream has no holes");
+    history.oracle.on_delete_asked(TOPIC);
+    history.oracle.on_deleted(TOPIC);
+    history.oracle.check_streams().unwrap();
+}
+
+#[test]
 fn bytes_that_nobody_sent_and_batches_that_were_refused_are_found() {
     let mut history = History::new(TopicConfig::default());
     let one = history.send(false);

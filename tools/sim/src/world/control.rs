@@ -55,11 +55,13 @@ impl World {
 
     /// The control thread carries out a command and tells everybody.
     pub(super) fn on_command(&mut self, shard: ShardId, ticket: Ticket, command: &ControlCommand) {
-        let fresh = match self.reusable_id.take() {
-            Some(id) if self.reuses_topic_ids => id,
-            _ => TopicId(self.random.wide()),
-        };
         let Some(control) = &mut self.control else { return };
+        // The metadata itself refuses an id whose tombstone it still has.
+        let image = control.controller.image();
+        let is_free = |id: &mut TopicId| self.reuses_topic_ids && !image.is_tombstone(*id);
+        let is_creation = matches!(command, ControlCommand::CreateTopic { .. });
+        let fresh = self.reusable_id.take_if(|id| is_creation && is_free(id));
+        let fresh = fresh.unwrap_or_else(|| TopicId(self.random.wide()));
         let before = control.controller.image().version();
         let response = control.apply(&mut self.disk, command, fresh);
         let image = control.controller.image().clone();

@@ -1,9 +1,10 @@
 //! The start of a life: locks, flush, metadata, recovery of every shard, and starts that die on the way.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cutwater_broker::{Config, Effects, StartError};
-use cutwater_journal::group::GroupHeader;
+use cutwater_journal::group::{GroupHeader, GroupKind};
 use cutwater_metadata::{Controller, Identity, Image};
 use cutwater_model::limits::BLOCK_BYTES;
 use cutwater_model::storage::Storage;
@@ -41,8 +42,12 @@ impl World {
         self.disk.set_faults(Faults::default());
         let incarnation = Incarnation(self.random.wide());
         let fresh = Identity { cluster: self.random.wide(), node: 1 };
+        let durable = self.durable_sequences();
         match self.open(life.shards, incarnation, fresh) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                self.check_sequences(&durable, incarnation)?;
+                Ok(true)
+            }
             Err(why) if self.disk.is_dead() => {
                 self.say(crate::trace::WORLD, || format!("died while starting: {why}"));
                 self.bury();
@@ -57,19 +62,47 @@ impl World {
         }
     }
 
+    /// For every journal, by its shard and origin, the last group that was durable when a later one was submitted.
+    fn durable_sequences(&self) -> BTreeMap<(ShardId, u128), u64> {
+        let mut durable = BTreeMap::new();
+        for (_, header) in self.groups() {
+            let last = durable.entry((header.shard, header.life.origin.0)).or_default();
+            *last = header.durable.0.max(*last);
+        }
+        durable
+    }
+
+    /// Every journal goes on behind all that was durable in it (J3). An entry of an earlier lap is recognized by its offset
+    /// (J5), so nobody else would see that one was taken for the next.
+    fn check_sequences(&self, durable: &BTreeMap<(ShardId, u128), u64>, incarnation: Incarnation) -> Checked {
+        let groups = self.groups();
+        let begun = groups.iter().filter(|(_, header)| header.life.incarnation == incarnation);
+        for (file, header) in begun.filter(|(_, header)| header.kind == GroupKind::Start) {
+            let before = durable.get(&(header.shard, header.life.origin.0)).copied().unwrap_or_default();
+            // A flipped bit may be in the number itself.
+            if header.sequence.0 <= before && !self.oracle.rotten {
+                let seen = format!("{file}: {before} was durable, a life begins with {}", header.sequence.0);
+                return Err(Finding::new("the sequence of a journal never goes back", seen));
+            }
+        }
+        Ok(())
+    }
+
     /// Every group in every journal.
     pub(super) fn groups(&self) -> Vec<(FileName, GroupHeader)> {
-        let mut disk = self.disk.clone();
-        disk.set_calls_left(None);
-        disk.set_faults(Faults::default());
         let files: Vec<_> =
-            disk.files().filter(|(file, _)| matches!(file, FileName::Journal { .. })).collect();
+            self.disk.files().filter(|(file, _)| matches!(file, FileName::Journal { .. })).collect();
         let mut groups = Vec::new();
         for (file, length) in files {
             for at in (0..length).step_by(BLOCK_BYTES) {
                 let mut block = [0; BLOCK_BYTES];
-                if disk.read(file, at, &mut block).is_ok()
-                    && let Ok(header) = GroupHeader::decode(&block)
+                let _ = self.disk.look(file, at, &mut block);
+                let is_here = |header: &GroupHeader| {
+                    file == FileName::Journal { shard: header.shard, number: header.place.file }
+                        && header.place.at == at
+                };
+                if let Ok(header) = GroupHeader::decode(&block)
+                    && is_here(&header)
                 {
                     groups.push((file, header));
                 }
