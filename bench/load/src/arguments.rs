@@ -39,6 +39,11 @@ pub struct BenchArguments {
     /// Give records one of so many keys, which decide their partition.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub keys: u32,
+    /// Number the batches of each connection by a producer id, as a client's producer does, so that the node checks each
+    /// against what it remembers of that producer. Without it no batch has a number, and what is measured is the append
+    /// alone; other tools' producers may number theirs by default. Not for batches compressed before the run.
+    #[arg(long)]
+    pub idempotent: bool,
     /// The topic; with --topics, the beginning of their names. Made when it is missing.
     #[arg(long, value_name = "NAME", default_value = "bench")]
     pub topic: String,

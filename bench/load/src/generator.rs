@@ -1,20 +1,22 @@
 //! The run itself: one thread, one ring, all connections.
 //!
-//! Each turn takes the answers that are there, sends what is due, and enters the kernel once. Times are taken once
-//! per turn, after the kernel has handed over what came, so an answer's latency includes all of its way.
+//! Each turn takes the answers that are there, sends what is due, and enters the kernel once. Times are taken after the
+//! kernel has handed over what came (`times`), so an answer's latency includes all of its way.
 
 mod state;
+mod times;
 
 use core::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use cutwater_client::{Client, ClientConfig, Transport, Wait, Wire, resolve};
-use cutwater_model::Codec;
+use cutwater_model::{Codec, ProducerEpoch, ProducerId};
 use cutwater_ring::clock::thread_cpu_us;
 use cutwater_ring::{Clock, RingConfig, cores, entropy};
 use hdrhistogram::Histogram;
 
 use self::state::State;
+use self::times::EventTimes;
 use crate::arguments::{BenchArguments, Load, Mode, Route};
 use crate::floor::{self, FloorConfig, FloorReport};
 use crate::pace::Pace;
@@ -69,7 +71,16 @@ pub fn run(arguments: &BenchArguments, server: &str, timeout: Duration) -> Resul
     let targets = setup::prepare(&mut client, arguments, &load)?;
     let floor = arguments.with_floor.then(|| measure_floor(arguments, &load)).transpose()?;
     let before = watch::read(arguments.server_pid, arguments.data.as_deref())?;
-    let mut outcome = Run::new(&config, arguments, load, targets)?.run(&mut client)?;
+    let mut producers = Vec::new();
+    if arguments.idempotent {
+        if load.codec != Codec::None {
+            bail!("--idempotent: batches that are compressed before the run can't be numbered");
+        }
+        for _ in 0..load.connections {
+            producers.push(client.allocate_producer_id()?);
+        }
+    }
+    let mut outcome = Run::new(&config, arguments, load, targets, &producers)?.run(&mut client)?;
     let after = watch::read(arguments.server_pid, arguments.data.as_deref())?;
     outcome.report.cost = after.since(&before);
     outcome.report.judge();
@@ -111,13 +122,19 @@ struct Run {
 }
 
 impl Run {
-    fn new(config: &ClientConfig, arguments: &BenchArguments, load: Load, targets: Targets) -> Result<Self> {
+    fn new(
+        config: &ClientConfig,
+        arguments: &BenchArguments,
+        load: Load,
+        targets: Targets,
+        producers: &[(ProducerId, ProducerEpoch)],
+    ) -> Result<Self> {
         let run = entropy().map_err(|errno| anyhow!("no random number for this run: {errno}"))? as u64;
         let templates = templates(run, arguments, &load)?;
         let mut transport = Transport::new(config)?;
         let route = if arguments.keys > 0 { Route::Any } else { arguments.route };
         let amount = (load.connections, load.in_flight);
-        let writers = Writers::open(&mut transport, &targets, amount, route, run, templates)?;
+        let writers = Writers::open(&mut transport, &targets, amount, route, run, templates, producers)?;
         let readers = match load.mode {
             Mode::Produce => None,
             _ => {
@@ -339,13 +356,11 @@ impl Run {
 
     fn turn(&mut self, wait: Wait) -> Result<()> {
         let state = &mut self.state;
-        let mut now_ns = 0;
+        let mut times = EventTimes::new(state.mode);
         self.transport.turn(wait, |link, event| {
-            if now_ns == 0 {
-                now_ns = Clock.mono_ns();
-            }
-            state.on_event(link, event, now_ns);
+            state.on_event(link, event, times.of_next(|| Clock.mono_ns()));
         })?;
+        let mut now_ns = times.latest();
         if let Some(fault) = self.state.fault.take() {
             bail!("a connection broke during the run: {fault}");
         }

@@ -23,6 +23,8 @@ pub const STAMP_BYTES: usize = 40;
 const DIGESTED_BYTES: usize = 32;
 const CRC_AT: usize = 17;
 const CRC_FROM: usize = 21;
+/// Producer id, producer epoch and base sequence of a batch.
+const NUMBERS_AT: usize = 43;
 /// Batches that are compressed before a run, so that not every one is the same.
 const COMPRESSED_BATCHES: u64 = 16;
 /// The connection in stamps of batches that are sent again and again.
@@ -208,6 +210,15 @@ impl Template {
         }
         let crc = crc32c(&copy[CRC_FROM..]);
         copy[CRC_AT..CRC_FROM].copy_from_slice(&crc.to_be_bytes());
+    }
+
+    /// Numbers a copy of the batch; [`Template::stamp`] follows, which computes its CRC.
+    #[inline]
+    pub fn number(copy: &mut [u8], sequence: Sequence) {
+        let Some(numbers) = copy.get_mut(NUMBERS_AT..NUMBERS_AT + 14) else { return };
+        numbers[0..8].copy_from_slice(&sequence.producer_id.0.to_be_bytes());
+        numbers[8..10].copy_from_slice(&sequence.producer_epoch.0.to_be_bytes());
+        numbers[10..14].copy_from_slice(&sequence.base_sequence.to_be_bytes());
     }
 
     /// Whether a value's filler is what was sent with this stamp.

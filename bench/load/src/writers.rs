@@ -3,8 +3,9 @@
 use anyhow::{Result, bail};
 use cutwater_api::{Produce, RequiredAcks};
 use cutwater_client::{LinkId, Transport, Wire};
-use cutwater_model::ShardId;
+use cutwater_model::builder::Sequence;
 use cutwater_model::partitioner::partition_of;
+use cutwater_model::{ProducerEpoch, ProducerId, ShardId};
 
 use crate::arguments::Route;
 use crate::payload::{Stamp, Template};
@@ -20,6 +21,8 @@ struct Writer {
     cursor: usize,
     /// The number of the next record for each partition of the run.
     sequences: Vec<u64>,
+    /// Under which its batches are numbered, if they are.
+    producer: Option<(ProducerId, ProducerEpoch)>,
 }
 
 /// Records with the same key, made before the run.
@@ -52,6 +55,7 @@ impl Writers {
         route: Route,
         run: u64,
         templates: Vec<(Template, Option<Vec<u8>>)>,
+        producers: &[(ProducerId, ProducerEpoch)],
     ) -> Result<Self> {
         let mut writers = Vec::new();
         let is_keyed = templates.iter().any(|(_, key)| key.is_some());
@@ -73,7 +77,8 @@ impl Writers {
             let cursor = number as usize % partitions.len();
             let sequences = vec![0; targets.partitions.len()];
             let link = transport.open(Some(shard))?;
-            writers.push(Writer { link, in_flight: 0, partitions, cursor, sequences });
+            let producer = producers.get(number as usize).copied();
+            writers.push(Writer { link, in_flight: 0, partitions, cursor, sequences, producer });
         }
         if writers.is_empty() {
             bail!("no connection has a partition to write: more --partitions, or another --route");
@@ -130,7 +135,13 @@ impl Writers {
         let sequence = writer.sequences[partition as usize];
         let stamp = Stamp { run: self.run, connection: number as u32, partition, sequence, intended_ns };
         let is_queued = if is_stamped {
-            session.produce_patched(intended_ns, &produce, |copy| keyed.template.stamp(copy, stamp))
+            let numbers = writer.producer.map(|producer| numbers(producer, sequence));
+            session.produce_patched(intended_ns, &produce, |copy| {
+                if let Some(numbers) = numbers {
+                    Template::number(copy, numbers);
+                }
+                keyed.template.stamp(copy, stamp);
+            })
         } else {
             session.produce(intended_ns, &produce)
         };
@@ -152,4 +163,11 @@ impl Writers {
             self.in_flight = self.in_flight.saturating_sub(1);
         }
     }
+}
+
+/// The numbers of a batch whose first record is the connection's so manieth in that partition. After the largest number
+/// comes 0.
+fn numbers((producer_id, producer_epoch): (ProducerId, ProducerEpoch), sequence: u64) -> Sequence {
+    let base_sequence = (sequence & i32::MAX as u64) as i32;
+    Sequence { producer_id, producer_epoch, base_sequence }
 }

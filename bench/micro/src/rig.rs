@@ -123,6 +123,7 @@ impl ShardRig {
                 | Effect::Remove { op, .. }
                 | Effect::RemoveDir { op, .. } => (op, 0),
                 Effect::Fence(why) => panic!("the shard was fenced: {why}"),
+                Effect::Damage(range) => panic!("{range}"),
                 Effect::Close(_, reason) => panic!("the connection was closed: {reason:?}"),
                 Effect::Reply { .. }
                 | Effect::Pause(_)

@@ -34,7 +34,18 @@ fn every_mode_and_shape_runs_and_verifies_what_it_reads() {
     for mode in ["end-to-end", "mixed"] {
         let report = bench(&node, &["--mode", mode, "--rate", "2000", "--partitions", "4", "--topic", mode]);
         assert_eq!(report["read_records"], report["total"]["records"], "{report:#}");
+        if mode == "end-to-end" && report["latency_us"].is_object() {
+            // Hundreds of records, in ns: only if one was taken for the other are they the same to the digit.
+            assert!(report["ack_latency_us"].is_object(), "{report:#}");
+            assert_ne!(report["ack_latency_us"], report["latency_us"], "{report:#}");
+        }
     }
+    for route in ["owner", "other"] {
+        let numbered = ["--idempotent", "--partitions", "4", "--connections", "4", "--topic", "numbered"];
+        bench(&node, &[&numbered[..], &["--route", route]].concat());
+    }
+    let refused = node.run(&["bench", "--idempotent", "--shape", "zstd"], b"");
+    assert!(!refused.status.success(), "what is compressed before the run can't be numbered");
     let replay = ["--shape", "replay", "--replay-bytes", "4MiB", "--topic", "replay"];
     assert!(bench(&node, &replay)["latency_us"].is_null());
     for route in ["owner", "other", "any"] {
