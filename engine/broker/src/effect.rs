@@ -108,7 +108,7 @@ pub enum Effect {
         /// Which file.
         file: FileName,
     },
-    /// Remove an empty folder. Not flushed.
+    /// Remove an empty folder. Not flushed. A topic's folder with other partitions in it stays, which is no error.
     RemoveDir {
         /// Its name.
         op: OpId,
@@ -128,7 +128,7 @@ pub enum Effect {
     Pause(ConnectionId),
     /// Receive from it again.
     Resume(ConnectionId),
-    /// End a connection.
+    /// End a connection, once the answers are sent that came with or before this.
     Close(ConnectionId, CloseReason),
     /// Have the control thread change the metadata; it answers by [`crate::Input::ControlDone`].
     Control {
@@ -139,6 +139,8 @@ pub enum Effect {
     },
     /// The shard takes no appends any more; why, for the operator.
     Fence(String),
+    /// Stored bytes are not what was written; which, for the operator. Told once for each range.
+    Damage(String),
     /// Nothing is left to do: the last checkpoint is written.
     Stopped,
 }

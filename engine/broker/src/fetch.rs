@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use cutwater_api::{Fetch, FetchPart, Response, Subscribe, SubscriptionId, Ticket};
+use cutwater_api::{ConnectionId, Fetch, FetchPart, Response, Subscribe, SubscriptionId, Ticket};
 use cutwater_log::{ReadHint, ReadPlan};
 use cutwater_model::{ErrorKind, Now, limits};
 
@@ -25,13 +25,14 @@ impl Shard {
         let deadline_us = now.mono_us + wait_us;
         let bytes_max = fetch.bytes_max.min(limits::FETCH_BYTES_MAX);
         let bytes_min = u64::from(fetch.bytes_min.min(bytes_max));
+        self.connections.weigh(ticket.connection, weight_of(fetch.parts.len()), effects);
         let id =
             self.add_reader(Kind::Fetch { ticket, deadline_us, bytes_min, bytes_max }, fetch.parts, effects);
         if let Some(connection) = self.connections.get_mut(ticket.connection) {
             connection.readers.push(id);
         }
         if wait_us == 0 || bytes_min == 0 {
-            self.begin_gather(id, bytes_max.min(limits::SEND_BYTES_PINNED_MAX), true, now, effects);
+            self.answer_now(id, now, effects);
         } else {
             self.consider(id, now, effects);
         }
@@ -46,7 +47,9 @@ impl Shard {
     ) {
         let Subscribe { subscription, credit_bytes, parts } = subscribe;
         let taken = self.connections.get_mut(ticket.connection).is_none_or(|connection| {
+            let subscribed = connection.subscribed_parts + parts.len();
             connection.subscriptions.len() >= limits::SUBSCRIPTIONS_PER_CONNECTION_MAX
+                || subscribed > limits::SUBSCRIBED_PARTITIONS_PER_CONNECTION_MAX
                 || connection.subscriptions.iter().any(|(id, _)| *id == subscription)
         });
         let refusal = check_parts(&parts).err().or(taken.then_some(ErrorKind::InvalidRequest));
@@ -56,9 +59,11 @@ impl Shard {
         }
         self.answer(ticket, Response::Subscribed(subscription), None, effects);
         let kind = Kind::Subscription { ticket, id: subscription, credit_bytes: i64::from(credit_bytes) };
+        let count = parts.len();
         let id = self.add_reader(kind, parts, effects);
         if let Some(connection) = self.connections.get_mut(ticket.connection) {
             connection.readers.push(id);
+            connection.subscribed_parts += count;
             connection.subscriptions.push((subscription, id));
         }
         self.consider(id, now, effects);
@@ -110,10 +115,11 @@ impl Shard {
         let mut parts = Vec::with_capacity(wanted.len());
         for wanted in wanted {
             let home = self.home_of(wanted.partition);
-            if let Home::There(shard) = home
-                && !remotes.iter().any(|remote| remote.shard == shard)
-            {
-                remotes.push(Remote { shard, ready_bytes: 0, is_urgent: false });
+            if let Home::There(shard) = home {
+                match remotes.iter_mut().find(|remote| remote.shard == shard) {
+                    Some(remote) => remote.parts += 1,
+                    None => remotes.push(Remote { shard, parts: 1, ready_bytes: 0, is_urgent: false }),
+                }
             }
             parts.push(Part { wanted, home, hint: ReadHint::default(), ready_bytes: 0, has_ended: false });
         }
@@ -185,11 +191,11 @@ impl Shard {
         }
     }
 
-    fn answer_if_ready(&mut self, mut reader: Box<Reader>, now: Now, effects: &mut Effects) {
+    fn answer_if_ready(&mut self, reader: Box<Reader>, now: Now, effects: &mut Effects) {
         let id = reader.id;
         let ready_bytes = reader.ready_bytes();
         let is_urgent = reader.is_urgent();
-        let mut bytes_max = match reader.kind {
+        let bytes_max = match reader.kind {
             Kind::Fetch { bytes_min, bytes_max, .. } if ready_bytes >= bytes_min || is_urgent => bytes_max,
             Kind::Subscription { credit_bytes, .. } if ready_bytes > 0 && (credit_bytes > 0 || is_urgent) => {
                 u32::try_from(credit_bytes.max(0)).unwrap_or(u32::MAX)
@@ -205,29 +211,49 @@ impl Shard {
                 return;
             }
         };
-        if let Some(ticket) = reader.kind.ticket()
-            && let Some(connection) = self.connections.get_mut(ticket.connection)
-        {
-            // What a slow peer has not taken yet stays bounded; half the bound at a time keeps the socket busy.
-            if connection.pinned_bytes > limits::SEND_BYTES_PINNED_MAX / 2 {
-                reader.is_stalled = true;
-                self.readers.put_back(reader);
-                return;
-            }
-            bytes_max = bytes_max.min(limits::SEND_BYTES_PINNED_MAX / 2);
-        }
-        let is_gathering = reader.gather.is_some();
         self.readers.put_back(reader);
-        if !is_gathering {
-            // Without credit only what is urgent is said.
-            self.begin_gather(id, bytes_max, bytes_max > 0, now, effects);
+        // Half the bound at a time keeps the socket busy. Without credit only what is urgent is said.
+        self.collect(id, bytes_max.min(limits::SEND_BYTES_PINNED_MAX / 2), now, effects);
+    }
+
+    /// Collects for a reader of a connection, or has it wait in line while what the connection's peer has not taken
+    /// yet is too much.
+    fn collect(&mut self, id: ReaderId, bytes_max: u32, now: Now, effects: &mut Effects) {
+        let is_crowded = self.room.is_crowded();
+        let Some(reader) = self.readers.get_mut(id) else { return };
+        if reader.gather.is_some() || reader.is_stalled {
+            return;
+        }
+        if let Some(ticket) = reader.kind.ticket()
+            && !self.connections.may_collect(ticket.connection, is_crowded)
+        {
+            reader.is_stalled = true;
+            self.connections.stall(ticket.connection, id);
+            return;
+        }
+        let exceed_max = if bytes_max > 0 { u32::MAX } else { 0 };
+        self.begin_gather(id, bytes_max, exceed_max, now, effects);
+    }
+
+    /// Of those who wait in the line of a connection whose peer has taken something, some look again. The others, and
+    /// other connections, follow in turn.
+    pub(crate) fn serve_stalled(&mut self, now: Now, effects: &mut Effects) {
+        for connection in self.connections.take_eased() {
+            for _ in 0..limits::VISIT_INPUTS_MAX {
+                let is_crowded = self.room.is_crowded();
+                let Some(id) = self.connections.next_stalled(connection, is_crowded) else { break };
+                self.unstall_reader(id, now, effects);
+            }
+            self.connections.note_eased(connection, self.room.is_crowded(), effects);
         }
     }
 
-    /// Memory of its connection was sent: a reader that waited for that looks again.
-    pub(crate) fn unstall_reader(&mut self, id: ReaderId, now: Now, effects: &mut Effects) {
+    fn unstall_reader(&mut self, id: ReaderId, now: Now, effects: &mut Effects) {
         let Some(reader) = self.readers.get_mut(id) else { return };
-        if core::mem::take(&mut reader.is_stalled) {
+        reader.is_stalled = false;
+        if reader.is_due {
+            self.answer_now(id, now, effects);
+        } else {
             self.consider(id, now, effects);
         }
     }
@@ -274,52 +300,90 @@ impl Shard {
         }
     }
 
+    /// A peer sends no more: what it has asked for is answered, and it is not kept waiting for more to come.
+    pub(crate) fn on_ended(&mut self, connection: ConnectionId, now: Now, effects: &mut Effects) {
+        for id in self.connections.readers_of(connection) {
+            self.answer_now(id, now, effects);
+        }
+        self.connections.end_input(connection, effects);
+    }
+
     /// The node stops: nobody waits any more.
     pub(crate) fn answer_all_readers(&mut self, now: Now, effects: &mut Effects) {
         for id in self.readers.ids() {
             match self.readers.get_mut(id).map(|reader| reader.kind) {
-                Some(Kind::Fetch { .. }) => self.answer_now(id, now, effects),
+                Some(Kind::Fetch { .. }) => self.answer_last(id, now, effects),
                 Some(_) => self.end_reader(id, effects),
                 None => {}
             }
         }
     }
 
-    fn answer_now(&mut self, id: ReaderId, now: Now, effects: &mut Effects) {
+    /// A fetch is answered with what there is, or refused where its peer takes nothing.
+    fn answer_last(&mut self, id: ReaderId, now: Now, effects: &mut Effects) {
+        self.answer_now(id, now, effects);
         let Some(reader) = self.readers.get_mut(id) else { return };
-        if let Kind::Fetch { bytes_max, .. } = reader.kind
-            && reader.gather.is_none()
-        {
-            self.begin_gather(id, bytes_max.min(limits::SEND_BYTES_PINNED_MAX), true, now, effects);
+        if let Some(ticket) = reader.kind.ticket().filter(|_| reader.is_stalled) {
+            self.end_reader(id, effects);
+            self.answer(ticket, Response::Refused(ErrorKind::NotReady), None, effects);
         }
     }
 
-    /// Ends a reader whose connection is gone, or that is not wanted any more. One with disk reads under way ends when
-    /// they have come back.
+    /// A fetch waits no longer for more.
+    fn answer_now(&mut self, id: ReaderId, now: Now, effects: &mut Effects) {
+        let Some(reader) = self.readers.get_mut(id) else { return };
+        if let Kind::Fetch { bytes_max, .. } = reader.kind {
+            reader.is_due = true;
+            self.collect(id, bytes_max.min(limits::SEND_BYTES_PINNED_MAX), now, effects);
+        }
+    }
+
+    /// Ends a reader whose connection is gone, or that is not wanted any more. One that expects something from the
+    /// disk or from another shard ends when that has come: until then it keeps the room for it.
     pub(crate) fn end_reader(&mut self, id: ReaderId, effects: &mut Effects) {
         let Some(mut reader) = self.readers.take(id) else { return };
-        if reader.gather.as_ref().is_some_and(|gather| gather.has_reads()) {
-            reader.is_ending = true;
-            self.forget_watchers(&reader, effects);
+        if reader.gather.as_ref().is_some_and(|gather| gather.is_expecting()) {
+            self.forget_reader(&mut reader, effects);
             self.readers.put_back(reader);
             return;
         }
         if let Some(gather) = reader.gather.take() {
-            self.drop_gather(*gather);
+            match reader.kind {
+                Kind::Fetch { ticket, .. } | Kind::Subscription { ticket, .. } => {
+                    self.drop_charged_gather(ticket, *gather, effects);
+                }
+                Kind::Shard { from, watch } => {
+                    self.drop_gather(*gather);
+                    self.send_nothing_collected(from, watch, effects);
+                }
+            }
         }
-        self.drop_reader(&reader, effects);
+        self.drop_reader(reader, effects);
+    }
+
+    /// The reader is no more.
+    pub(crate) fn drop_reader(&mut self, mut reader: Box<Reader>, effects: &mut Effects) {
+        self.forget_reader(&mut reader, effects);
+        self.readers.end(&reader);
     }
 
     /// Nobody knows the reader any more, here or elsewhere.
-    pub(crate) fn drop_reader(&mut self, reader: &Reader, effects: &mut Effects) {
+    fn forget_reader(&mut self, reader: &mut Reader, effects: &mut Effects) {
+        if core::mem::replace(&mut reader.is_ending, true) {
+            return;
+        }
         self.forget_watchers(reader, effects);
-        if let Some(ticket) = reader.kind.ticket()
-            && let Some(connection) = self.connections.get_mut(ticket.connection)
-        {
-            connection.readers.retain(|id| *id != reader.id);
+        let Some(ticket) = reader.kind.ticket() else { return };
+        let parts = reader.parts.len();
+        if let Kind::Fetch { .. } = reader.kind {
+            self.connections.unweigh(ticket.connection, weight_of(parts), effects);
+        }
+        let Some(connection) = self.connections.get_mut(ticket.connection) else { return };
+        connection.readers.retain(|id| *id != reader.id);
+        if let Kind::Subscription { .. } = reader.kind {
+            connection.subscribed_parts = connection.subscribed_parts.saturating_sub(parts);
             connection.subscriptions.retain(|(_, id)| *id != reader.id);
         }
-        self.readers.end(reader);
     }
 
     fn forget_watchers(&mut self, reader: &Reader, effects: &mut Effects) {
@@ -334,6 +398,11 @@ impl Shard {
             self.send(remote.shard, &Message::Unwatch { watch: reader.id.number() }, effects);
         }
     }
+}
+
+/// What so many partitions of a waiting request are taken to cost.
+pub(crate) const fn weight_of(parts: usize) -> u64 {
+    parts as u64 * limits::REQUEST_PART_BYTES as u64
 }
 
 fn check_parts(parts: &[FetchPart]) -> Result<(), ErrorKind> {

@@ -4,12 +4,12 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use cutwater_api::{Fetched, FetchedPart, Response};
+use cutwater_api::{Fetched, FetchedPart, Response, Ticket};
 use cutwater_log::{ColdRead, IndexRead, ReadPlan, Trimmed, trim_cold};
 use cutwater_model::storage::StorageErrorKind;
 use cutwater_model::{ErrorKind, MemoryRange, Now, Offset, ShardId, limits};
 
-use crate::effect::{Effect, Effects};
+use crate::effect::{Effect, Effects, Pin};
 use crate::message::Message;
 use crate::partition::Slot;
 use crate::pins::{Held, Pinned};
@@ -22,10 +22,22 @@ const HUNGRY_RETRY_US: u64 = 1000;
 /// What was collected so far.
 #[derive(Debug, Default)]
 pub(crate) struct Gather {
-    /// Whether the first batch may be larger than the budget.
-    may_exceed: bool,
-    /// Other shards that are still to be asked.
-    to_ask: Vec<ShardId>,
+    /// How large the first batch may be where it is larger than the budget; 0 where it may not.
+    exceed_max: u32,
+    /// How large one of another shard may be: there is room for so much.
+    pub(crate) remote_exceed_max: u32,
+    /// The length of a first batch that is larger than that: then nothing is collected.
+    wanted: u32,
+    /// Other shards that are still to be asked, the next one last.
+    pub(crate) to_ask: Vec<ShardId>,
+    /// The next one is asked when there is room for its answer.
+    pub(crate) waits_for_room: bool,
+    /// Room taken for the answer of the shard that was asked and has not answered.
+    pub(crate) asked: Option<u64>,
+    /// Bytes that came from other shards; they take room until they are sent.
+    remote_bytes: u64,
+    /// What is charged to the connection until the bytes are known.
+    charge: u64,
     /// By part.
     pub(crate) found: Vec<(u32, FetchedPart)>,
     held: Vec<Held>,
@@ -59,32 +71,52 @@ enum What {
 }
 
 impl Gather {
-    /// Whether nothing was collected and nothing is on its way.
-    const fn may_exceed_now(&self) -> bool {
-        self.may_exceed && self.bytes == 0 && self.promised == 0
+    /// How large a batch may be if it comes now: larger than the budget only if nothing was collected, and nothing is
+    /// on its way.
+    const fn exceed_max_now(&self) -> u32 {
+        if self.bytes == 0 && self.promised == 0 { self.exceed_max } else { 0 }
+    }
+
+    /// Whether a batch of that length may come although it is larger than the budget. One that is too large is
+    /// remembered.
+    fn may_exceed_with(&mut self, bytes: u32) -> bool {
+        let exceed_max = self.exceed_max_now();
+        if exceed_max > 0 && bytes > exceed_max {
+            self.wanted = bytes;
+        }
+        bytes <= exceed_max
+    }
+
+    /// What to ask the next shard for: bytes at most, and how large a first batch may be.
+    pub(crate) fn question(&self) -> (u32, u32) {
+        let left = u32::try_from(self.budget).unwrap_or(u32::MAX);
+        let exceed_max = self.exceed_max_now().min(self.remote_exceed_max);
+        (left.min(limits::SHARD_RING_BYTES / 8), exceed_max)
     }
 
     /// Another shard has sent so many bytes.
     pub(crate) fn take_remote(&mut self, bytes: u64) {
+        self.remote_bytes += bytes;
         self.bytes += bytes;
         self.budget = self.budget.saturating_sub(bytes);
     }
 
-    /// Whether the kernel still fills memory of it.
-    pub(crate) fn has_reads(&self) -> bool {
-        self.reads.iter().any(Option::is_some)
+    /// Whether something is on its way to it: the kernel still fills memory of it, or another shard answers.
+    pub(crate) fn is_expecting(&self) -> bool {
+        self.asked.is_some() || self.reads.iter().any(Option::is_some)
     }
 }
 
 impl Shard {
     /// Collects what is ready for a reader, at most `bytes_max` but for one larger batch.
     ///
-    /// The larger one is allowed only where `may_exceed` says that it would be the first of the whole answer (B77).
+    /// The larger one comes only if it is the first of the whole answer (B77), and no larger than `exceed_max`.
+    /// From here on the answer is charged to its connection.
     pub(crate) fn begin_gather(
         &mut self,
         id: ReaderId,
         bytes_max: u32,
-        may_exceed: bool,
+        exceed_max: u32,
         now: Now,
         effects: &mut Effects,
     ) {
@@ -94,7 +126,12 @@ impl Shard {
             return;
         }
         let budget = u64::from(bytes_max);
-        let mut gather = Box::new(Gather { budget, may_exceed, ..Gather::default() });
+        let remote_exceed_max = limits::COLLECT_BYTES_LEAST;
+        let mut gather = Box::new(Gather { budget, exceed_max, remote_exceed_max, ..Gather::default() });
+        if let Some(ticket) = reader.kind.ticket() {
+            gather.charge = budget.max(u64::from(limits::COLLECT_BYTES_LEAST));
+            self.connections.charge(ticket.connection, gather.charge);
+        }
         let parts = reader.parts.len();
         for step in 0..parts {
             let index = (reader.rotation + step) % parts;
@@ -102,7 +139,7 @@ impl Shard {
         }
         reader.rotation = reader.rotation.wrapping_add(1) % parts.max(1);
         // Every shard is asked, so that its high watermarks and errors are in the answer too.
-        gather.to_ask = reader.remotes.iter().map(|remote| remote.shard).collect();
+        gather.to_ask = reader.remotes.iter().rev().map(|remote| remote.shard).collect();
         reader.gather = Some(gather);
         self.finish_gather_if_whole(reader, now, effects);
     }
@@ -137,10 +174,10 @@ impl Shard {
         fetched.high_watermark = owned.high_watermark.offset;
         fetched.log_start = owned.log.log_start();
         let mut bytes_max = u64::from(part.wanted.bytes_max).min(gather.budget) as u32;
-        let is_first = gather.may_exceed_now();
+        let is_first = gather.exceed_max_now() > 0 && gather.wanted == 0;
         let mut buffer = None;
         let plan = loop {
-            if bytes_max == 0 && !is_first {
+            if gather.wanted > 0 || (bytes_max == 0 && !is_first) {
                 break ReadPlan::AtEnd;
             }
             let (from, visible) = (part.wanted.offset, owned.high_watermark);
@@ -156,7 +193,9 @@ impl Shard {
         };
         match plan {
             // One batch more than the budget is right only for the first of an answer (B77).
-            ReadPlan::Hot(hot) if u64::from(hot.bytes) > gather.budget && !is_first => {
+            ReadPlan::Hot(hot)
+                if u64::from(hot.bytes) > gather.budget && !gather.may_exceed_with(hot.bytes) =>
+            {
                 owned.log.unpin(hot.pin);
             }
             ReadPlan::Hot(hot) => {
@@ -262,15 +301,15 @@ impl Shard {
                 let bytes = self.slab.get(MemoryRange { at: read.buffer.at, len: index.len });
                 if result.is_err() {
                     owned.log.index_unreadable(index);
-                } else if owned.log.index_loaded(index, bytes).is_err() {
-                    self.counters.damaged_ranges += 1;
+                } else if let Err(error) = owned.log.index_loaded(index, bytes) {
+                    self.index_is_damaged(index, &error, effects);
                 }
                 self.pages.free(read.buffer);
                 self.gather_part(reader, gather, read.part, effects);
             }
             What::Batches(cold) => {
                 let found = match result {
-                    Ok(_) => self.trim(read, cold, reader.parts[read.part as usize].wanted.offset),
+                    Ok(_) => self.trim(read, cold, reader.parts[read.part as usize].wanted.offset, effects),
                     Err(_) => Err(ErrorKind::DamagedRange),
                 };
                 if let Some(owned) = self.partitions.get_mut(read.slot) {
@@ -281,7 +320,13 @@ impl Shard {
         }
     }
 
-    fn trim(&mut self, read: &PartRead, cold: &ColdRead, from: Offset) -> Result<(Trimmed, u32), ErrorKind> {
+    fn trim(
+        &mut self,
+        read: &PartRead,
+        cold: &ColdRead,
+        from: Offset,
+        effects: &mut Effects,
+    ) -> Result<(Trimmed, u32), ErrorKind> {
         if let Some(suffix) = cold.suffix {
             self.slab.copy(suffix, read.buffer.at + cold.len);
         }
@@ -291,9 +336,7 @@ impl Shard {
         match trim_cold(cold, self.slab.get(batches), from, read.bytes_max, visible) {
             Ok(trimmed) => Ok((trimmed, batches.at)),
             Err(error) => {
-                let block = limits::BLOCK_BYTES as u32;
-                owned.log.mark_damaged(cold.base, error.at as u32 / block * block, block);
-                self.counters.damaged_ranges += 1;
+                self.range_is_damaged(read.slot, cold.base, &error, effects);
                 Err(ErrorKind::DamagedRange)
             }
         }
@@ -311,7 +354,7 @@ impl Shard {
         match found {
             // The first batch may be larger than what was asked for.
             Ok((Trimmed::Batches { len, .. }, _))
-                if u64::from(len) > gather.budget && !gather.may_exceed_now() =>
+                if u64::from(len) > gather.budget && !gather.may_exceed_with(len) =>
             {
                 self.pages.free(read.buffer);
             }
@@ -328,7 +371,7 @@ impl Shard {
             }
             // A batch larger than the budget comes whole if it is the first (B77).
             Ok((Trimmed::NeedMore { bytes, hint }, _))
-                if u64::from(bytes) > gather.budget && !gather.may_exceed_now() =>
+                if u64::from(bytes) > gather.budget && !gather.may_exceed_with(bytes) =>
             {
                 self.pages.free(read.buffer);
                 part.hint = hint;
@@ -356,18 +399,6 @@ impl Shard {
         }
     }
 
-    /// Other shards are asked one after the other, each for what is left of the budget: only so do all of them together
-    /// keep to it.
-    fn ask_next_shard(&mut self, reader: &mut Reader, effects: &mut Effects) {
-        let watch = reader.id.number();
-        let Some(gather) = reader.gather.as_mut().filter(|gather| gather.waiting == 0) else { return };
-        let Some(shard) = gather.to_ask.pop() else { return };
-        let left = u32::try_from(gather.budget).unwrap_or(u32::MAX);
-        let (bytes_max, is_first) = (left.min(limits::SHARD_RING_BYTES / 8), gather.may_exceed_now());
-        gather.waiting += 1;
-        self.send(shard, &Message::Collect { watch, bytes_max, is_first }, effects);
-    }
-
     /// Answers once nothing is missing; else the reader goes on waiting.
     pub(crate) fn finish_gather_if_whole(
         &mut self,
@@ -382,7 +413,8 @@ impl Shard {
             return;
         }
         self.ask_next_shard(&mut reader, effects);
-        let is_whole = reader.gather.as_ref().is_some_and(|gather| gather.waiting == 0);
+        let is_whole =
+            reader.gather.as_ref().is_some_and(|gather| gather.waiting == 0 && !gather.waits_for_room);
         let Some(mut gather) = reader.gather.take_if(|_| is_whole) else {
             self.readers.put_back(reader);
             return;
@@ -393,12 +425,12 @@ impl Shard {
             part.ready_bytes = 0;
             part.has_ended |= fetched.error.is_some();
         }
-        let bytes = gather.bytes;
-        let mut parts: Vec<FetchedPart> = gather.found.into_iter().map(|(_, fetched)| fetched).collect();
+        let mut parts: Vec<FetchedPart> =
+            core::mem::take(&mut gather.found).into_iter().map(|(_, fetched)| fetched).collect();
         match reader.kind {
             Kind::Fetch { ticket, .. } => {
-                let pin = self.pin(ticket, bytes, gather.held);
-                self.drop_reader(&reader, effects);
+                let pin = self.pin(ticket, *gather, effects);
+                self.drop_reader(reader, effects);
                 self.answer(ticket, Response::Fetched(Fetched { parts }), pin, effects);
             }
             Kind::Shard { from, watch } => {
@@ -407,20 +439,26 @@ impl Shard {
                         part.bytes.extend_from_slice(self.slab.get(range));
                     }
                 }
-                for held in gather.held {
-                    self.release_held(held);
+                let wanted = if gather.bytes == 0 { gather.wanted } else { 0 };
+                let is_empty = gather.bytes == 0 && parts.iter().all(|part| part.error.is_none());
+                self.drop_gather(*gather);
+                self.send(from, &Message::Collected { watch, parts, wanted }, effects);
+                if wanted > 0 {
+                    // It is asked again, with room for the batch, and begins where it began.
+                    let parts = reader.parts.len().max(1);
+                    reader.rotation = (reader.rotation + parts - 1) % parts;
+                    self.readers.put_back(reader);
+                } else {
+                    self.look_again_after(reader, is_empty, now, effects);
                 }
-                let is_empty = bytes == 0 && parts.iter().all(|part| part.error.is_none());
-                self.send(from, &Message::Collected { watch, parts }, effects);
-                self.look_again_after(reader, is_empty, now, effects);
             }
             Kind::Subscription { ticket, id, ref mut credit_bytes } => {
                 parts.retain(|part| part.error.is_some() || !part.is_empty());
                 // A batch larger than the credit leaves a debt, which the next credit pays first.
-                *credit_bytes = credit_bytes.saturating_sub_unsigned(bytes);
+                *credit_bytes = credit_bytes.saturating_sub_unsigned(gather.bytes);
                 let is_empty = parts.is_empty();
+                let pin = self.pin(ticket, *gather, effects);
                 if !is_empty {
-                    let pin = self.pin(ticket, bytes, gather.held);
                     let fetched = Fetched { parts };
                     let response = Box::new(Response::Pushed { subscription: id, fetched });
                     effects.push(Effect::Reply { ticket, response, pin });
@@ -442,20 +480,15 @@ impl Shard {
         }
     }
 
-    fn pin(
-        &mut self,
-        ticket: cutwater_api::Ticket,
-        bytes: u64,
-        held: Vec<Held>,
-    ) -> Option<crate::effect::Pin> {
-        if held.is_empty() {
+    /// Charges an answer to its connection by the bytes it has, until it is sent.
+    fn pin(&mut self, ticket: Ticket, gather: Gather, effects: &mut Effects) -> Option<Pin> {
+        let Gather { bytes, remote_bytes, charge, held, .. } = gather;
+        self.connections.charge(ticket.connection, bytes);
+        self.connections.uncharge(ticket.connection, charge, effects);
+        if bytes == 0 && held.is_empty() {
             return None;
         }
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        if let Some(connection) = self.connections.get_mut(ticket.connection) {
-            connection.pinned_bytes = connection.pinned_bytes.saturating_add(bytes);
-        }
-        Some(self.pins.add(Pinned { connection: ticket.connection, bytes, held }))
+        Some(self.pins.add(Pinned { connection: ticket.connection, bytes, remote_bytes, held }))
     }
 
     pub(crate) fn release_held(&mut self, held: Held) {
@@ -470,8 +503,15 @@ impl Shard {
         }
     }
 
-    /// Gives up what a reader has collected; reads under way must have ended.
+    /// Gives up what a connection's reader has collected.
+    pub(crate) fn drop_charged_gather(&mut self, ticket: Ticket, gather: Gather, effects: &mut Effects) {
+        self.connections.uncharge(ticket.connection, gather.charge, effects);
+        self.drop_gather(gather);
+    }
+
+    /// Gives up what was collected; nothing may be on its way to it any more.
     pub(crate) fn drop_gather(&mut self, gather: Gather) {
+        self.room.release(gather.remote_bytes);
         for held in gather.held {
             self.release_held(held);
         }

@@ -14,6 +14,9 @@ use crate::effect::{OpId, Pin};
 pub enum Input<'a> {
     /// A peer connected.
     Opened(ConnectionId),
+    /// A peer sends no more requests. The shard closes the connection ([`crate::Effect::Close`]) when all are answered;
+    /// fetches do not wait any longer for that.
+    Ended(ConnectionId),
     /// A connection is gone; nothing more comes from it and nothing more can be sent to it. Pins of answers that were
     /// not sent come back by [`Input::SendDone`] all the same.
     Closed(ConnectionId),

@@ -1,21 +1,26 @@
 //! All that one core owns, as a pure machine: inputs and the time go in, effects come out.
 //!
 //! [`fn@start`] brings a [`Shard`] back from disk; then [`Shard::handle`] takes every [`Input`] and appends to [`Effects`].
-//! One file per concern: `produce`, `commit` and `bulk` append; `fetch`, `readers`, `gather` and `list_offsets` read;
+//! One file per concern: `produce`, `commit` and `bulk` append; `fetch`, `readers`, `gather`, `collect` and `list_offsets`
+//! read;
 //! `files`, `settle`, `checkpoint` and `topics` tend the disk; `remote` and `message` speak with other shards.
 //!
 //! Lives on the shard's core; does no I/O, reads no clock, and never waits.
 #![no_std]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 mod bulk;
 mod checkpoint;
+mod collect;
 mod commit;
 pub mod config;
 mod connection;
 mod control;
 pub mod counters;
+mod damage;
 pub mod effect;
 mod fetch;
 mod files;
@@ -35,6 +40,8 @@ mod settle;
 mod shard;
 pub mod stages;
 pub mod start;
+#[cfg(test)]
+mod test_node;
 #[cfg(test)]
 mod test_rig;
 #[cfg(test)]

@@ -282,7 +282,7 @@ impl Shard {
         self.reads_in_flight -= 1;
         let Some(mut search) = self.searches.by_number.remove(&number) else { return };
         let Some(read) = search.read.take() else { return };
-        let resume = self.take_search_read(&mut search, &read, result);
+        let resume = self.take_search_read(&mut search, &read, result, effects);
         self.pages.free(read.buffer);
         if search.found[read.part].is_none() {
             self.search_part(number, &mut search, read.part, resume, effects);
@@ -296,6 +296,7 @@ impl Shard {
         search: &mut Search,
         read: &Read,
         result: Result<u32, StorageErrorKind>,
+        effects: &mut Effects,
     ) -> Option<Offset> {
         let part = search.parts[read.part];
         let Some(owned) = self.partitions.get_mut(read.slot) else {
@@ -308,8 +309,8 @@ impl Shard {
                 let bytes = self.slab.get(MemoryRange { at: read.buffer.at, len: index.len });
                 if result.is_err() {
                     owned.log.index_unreadable(index);
-                } else if owned.log.index_loaded(index, bytes).is_err() {
-                    self.counters.damaged_ranges += 1;
+                } else if let Err(error) = owned.log.index_loaded(index, bytes) {
+                    self.index_is_damaged(index, &error, effects);
                 }
                 return (read.from.0 >= 0).then_some(read.from);
             }
@@ -341,8 +342,8 @@ impl Shard {
                 search.found[read.part] = Some(found_at(&part, read.from, None));
                 None
             }
-            Err(_) => {
-                self.counters.damaged_ranges += 1;
+            Err(error) => {
+                self.range_is_damaged(read.slot, cold.base, &error, effects);
                 search.found[read.part] = Some(refused(&part, ErrorKind::DamagedRange));
                 None
             }

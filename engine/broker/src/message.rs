@@ -15,17 +15,18 @@ use cutwater_model::{ErrorKind, Offset, PartitionId, PartitionIndex, TimestampMs
 pub(crate) enum Message<'a> {
     /// Append this for a connection of mine.
     Produce { ticket: Ticket, wants_answer: bool, partition: PartitionId, batch: &'a [u8] },
-    /// What became of it.
-    Produced { ticket: Ticket, produced: Produced },
+    /// What became of it, told whether the peer wants to know or not; and how many bytes it had.
+    Produced { ticket: Ticket, wants_answer: bool, bytes: u32, produced: Produced },
     /// Tell me whenever more bytes are ready behind these offsets. `watch` is mine to choose.
     Watch { watch: u64, parts: Vec<FetchPart> },
     /// So many bytes are ready in all, or something is to be said at once.
     Ready { watch: u64, bytes: u64, urgent: bool },
-    /// Send what is ready, up to so many bytes, and go on watching behind it. The first batch may be larger where it is
-    /// the first of the whole answer (B77).
-    Collect { watch: u64, bytes_max: u32, is_first: bool },
-    /// What was ready.
-    Collected { watch: u64, parts: Vec<FetchedPart> },
+    /// Send what is ready, up to so many bytes, and go on watching behind it. The first batch may be as large as
+    /// `exceed_max` where it is the first of the whole answer (B77). Each is answered by one [`Message::Collected`],
+    /// whatever becomes of the watch.
+    Collect { watch: u64, bytes_max: u32, exceed_max: u32 },
+    /// What was ready. With `wanted` nothing was sent, because the first batch has that length and may not be so large.
+    Collected { watch: u64, parts: Vec<FetchedPart>, wanted: u32 },
     /// Nobody waits any more.
     Unwatch { watch: u64 },
     /// Find offsets; `number` is mine to choose.
@@ -46,9 +47,11 @@ impl Message<'_> {
                 out.partition(*partition);
                 out.0.extend_from_slice(batch);
             }
-            Self::Produced { ticket, produced } => {
+            Self::Produced { ticket, wants_answer, bytes, produced } => {
                 out.u8(2);
                 out.ticket(*ticket);
+                out.u8(u8::from(*wants_answer));
+                out.u32(*bytes);
                 out.error(produced.error);
                 out.i64(produced.base_offset.0);
                 out.i64(produced.append_time.map_or(-1, |time| time.0));
@@ -70,15 +73,16 @@ impl Message<'_> {
                 out.u64(*bytes);
                 out.u8(u8::from(*urgent));
             }
-            Self::Collect { watch, bytes_max, is_first } => {
+            Self::Collect { watch, bytes_max, exceed_max } => {
                 out.u8(5);
                 out.u64(*watch);
                 out.u32(*bytes_max);
-                out.u8(u8::from(*is_first));
+                out.u32(*exceed_max);
             }
-            Self::Collected { watch, parts } => {
+            Self::Collected { watch, parts, wanted } => {
                 out.u8(6);
                 out.u64(*watch);
+                out.u32(*wanted);
                 out.u32(parts.len() as u32);
                 for part in parts {
                     out.partition(part.partition);
@@ -137,6 +141,8 @@ impl<'a> Message<'a> {
             },
             2 => Self::Produced {
                 ticket: input.ticket()?,
+                wants_answer: input.u8()? != 0,
+                bytes: input.u32()?,
                 produced: Produced {
                     error: input.error()?,
                     base_offset: Offset(input.i64()?),
@@ -146,8 +152,11 @@ impl<'a> Message<'a> {
             },
             3 => Self::Watch { watch: input.u64()?, parts: input.list(Reader::fetch_part)? },
             4 => Self::Ready { watch: input.u64()?, bytes: input.u64()?, urgent: input.u8()? != 0 },
-            5 => Self::Collect { watch: input.u64()?, bytes_max: input.u32()?, is_first: input.u8()? != 0 },
-            6 => Self::Collected { watch: input.u64()?, parts: input.list(Reader::fetched_part)? },
+            5 => Self::Collect { watch: input.u64()?, bytes_max: input.u32()?, exceed_max: input.u32()? },
+            6 => {
+                let (watch, wanted) = (input.u64()?, input.u32()?);
+                Self::Collected { watch, parts: input.list(Reader::fetched_part)?, wanted }
+            }
             7 => Self::Unwatch { watch: input.u64()? },
             8 => Self::ListOffsets { number: input.u64()?, parts: input.list(Reader::list_part)? },
             9 => Self::ListedOffsets { number: input.u64()?, found: input.list(Reader::listed)? },
@@ -306,11 +315,11 @@ mod tests {
         let listed =
             ListedOffset { partition, error: None, offset: Offset(4), timestamp: Some(TimestampMs(-1)) };
         let messages = [
-            Message::Produced { ticket, produced },
+            Message::Produced { ticket, wants_answer: true, bytes: 8, produced },
             Message::Watch { watch: 1, parts: vec![part, part] },
             Message::Ready { watch: 1, bytes: 1 << 40, urgent: true },
-            Message::Collect { watch: 1, bytes_max: 4, is_first: true },
-            Message::Collected { watch: 1, parts: vec![fetched.clone(), fetched] },
+            Message::Collect { watch: 1, bytes_max: 4, exceed_max: 5 },
+            Message::Collected { watch: 1, parts: vec![fetched.clone(), fetched], wanted: 6 },
             Message::Unwatch { watch: 1 },
             Message::ListOffsets { number: 2, parts: vec![at] },
             Message::ListedOffsets { number: 2, found: vec![listed] },

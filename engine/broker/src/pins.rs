@@ -24,12 +24,14 @@ pub(crate) struct Pinned {
     /// Whose answer.
     pub(crate) connection: ConnectionId,
     /// Bytes charged to the connection.
-    pub(crate) bytes: u32,
+    pub(crate) bytes: u64,
+    /// Of these, bytes of other shards, which take room.
+    pub(crate) remote_bytes: u64,
     /// What is held.
     pub(crate) held: Vec<Held>,
 }
 
-/// All answers that hold memory.
+/// All answers on their way that hold memory.
 #[derive(Debug, Default)]
 pub(crate) struct Pins {
     slots: Vec<Option<Pinned>>,

@@ -24,8 +24,17 @@ pub(crate) struct Asker {
     pub(crate) ticket: Ticket,
     /// The shard its connection belongs to.
     pub(crate) shard: ShardId,
-    /// Whether there is an answer at all.
+    /// Whether the peer is answered at all.
     pub(crate) wants_answer: bool,
+    /// What its own shard has charged to the connection for a batch that it sent on; 0 for a batch of this shard. A
+    /// batch that was sent on is always answered to that shard.
+    pub(crate) forwarded_bytes: u32,
+}
+
+impl Asker {
+    const fn is_silent(&self) -> bool {
+        !self.wants_answer && self.forwarded_bytes == 0
+    }
 }
 
 /// A batch that is appended and whose answer waits for durability.
@@ -62,7 +71,7 @@ impl Shard {
         if wants_answer {
             self.connections.request_begins(ticket.connection, effects);
         }
-        let asker = Asker { ticket, shard: self.config.shard, wants_answer };
+        let asker = Asker { ticket, shard: self.config.shard, wants_answer, forwarded_bytes: 0 };
         match self.partitions.slot_of(produce.partition) {
             Some(slot) => self.produce_here(asker, slot, produce.batch, now, effects),
             None => self.forward_produce(asker, produce, effects),
@@ -369,7 +378,7 @@ impl Shard {
     #[inline]
     pub(crate) fn answer_produced(&mut self, pending: &Pending, effects: &mut Effects) {
         self.counters.bytes_acknowledged += u64::from(pending.bytes);
-        if pending.is_answered || !pending.asker.wants_answer {
+        if pending.is_answered || pending.asker.is_silent() {
             return;
         }
         let log_start = self.partitions.get(pending.slot).map_or(Offset(0), |owned| owned.log.log_start());
@@ -386,7 +395,7 @@ impl Shard {
     #[cold]
     pub(crate) fn refuse(&mut self, asker: Asker, kind: ErrorKind, effects: &mut Effects) {
         self.counters.batches_refused += 1;
-        if asker.wants_answer {
+        if !asker.is_silent() {
             let produced = Produced {
                 error: Some(kind),
                 base_offset: Offset(-1),
@@ -399,11 +408,13 @@ impl Shard {
 
     #[inline]
     fn send_answer(&mut self, asker: Asker, produced: Produced, effects: &mut Effects) {
-        if asker.shard == self.config.shard {
-            self.connections.request_ends(asker.ticket.connection, effects);
-            effects.acks.push(Ack { ticket: asker.ticket, produced });
+        let Asker { ticket, shard, wants_answer, forwarded_bytes } = asker;
+        if shard == self.config.shard {
+            self.connections.request_ends(ticket.connection, effects);
+            effects.acks.push(Ack { ticket, produced });
         } else {
-            self.send(asker.shard, &Message::Produced { ticket: asker.ticket, produced }, effects);
+            let message = Message::Produced { ticket, wants_answer, bytes: forwarded_bytes, produced };
+            self.send(shard, &message, effects);
         }
     }
 }

@@ -61,6 +61,8 @@ pub(crate) struct Part {
 #[derive(Debug)]
 pub(crate) struct Remote {
     pub(crate) shard: ShardId,
+    /// How many of the reader's parts are there.
+    pub(crate) parts: u32,
     pub(crate) ready_bytes: u64,
     pub(crate) is_urgent: bool,
 }
@@ -76,9 +78,11 @@ pub(crate) struct Reader {
     pub(crate) gather: Option<Box<Gather>>,
     /// Where the next gathering begins, so that no partition always comes last.
     pub(crate) rotation: usize,
-    /// It looks again when memory of its connection is sent, or credit comes.
+    /// It stands in its connection's line, and looks again when some of what the peer is sent has left.
     pub(crate) is_stalled: bool,
-    /// Nobody wants it any more; it ends when its disk reads have come back.
+    /// A fetch whose time has come: it is answered with whatever there is.
+    pub(crate) is_due: bool,
+    /// Nobody wants it any more; it ends when its disk reads and the shards it asked have come back.
     pub(crate) is_ending: bool,
 }
 
@@ -147,6 +151,7 @@ impl Readers {
             gather: None,
             rotation: 0,
             is_stalled: false,
+            is_due: false,
             is_ending: false,
         }));
         match kind {

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use cutwater_api::{FetchedPart, Produce, RequiredAcks};
+use cutwater_api::{Produce, RequiredAcks};
 use cutwater_model::{ErrorKind, Now, PartitionId, ShardId};
 
 use crate::effect::Effects;
@@ -31,6 +31,8 @@ impl Shard {
             return;
         };
         self.counters.requests_forwarded += 1;
+        // What waits there counts here, where the connection can be paused.
+        self.connections.weigh(asker.ticket.connection, produce.batch.len() as u64, effects);
         let message = Message::Produce {
             ticket: asker.ticket,
             wants_answer: produce.acks != RequiredAcks::None,
@@ -58,26 +60,32 @@ impl Shard {
         };
         match message {
             Message::Produce { ticket, wants_answer, partition, batch } => {
-                let asker = Asker { ticket, shard: from, wants_answer };
+                let forwarded_bytes = batch.len() as u32;
+                let asker = Asker { ticket, shard: from, wants_answer, forwarded_bytes };
                 match self.partitions.slot_of(partition) {
                     Some(slot) => self.produce_here(asker, slot, batch, now, effects),
                     None => self.refuse(asker, ErrorKind::UnknownTopicOrPartition, effects),
                 }
             }
-            Message::Produced { ticket, produced } => {
-                self.connections.request_ends(ticket.connection, effects);
-                effects.acks.push(crate::effect::Ack { ticket, produced });
+            Message::Produced { ticket, wants_answer, bytes, produced } => {
+                self.connections.unweigh(ticket.connection, u64::from(bytes), effects);
+                if wants_answer {
+                    self.connections.request_ends(ticket.connection, effects);
+                    effects.acks.push(crate::effect::Ack { ticket, produced });
+                }
             }
             Message::Watch { watch, parts } => {
                 let reader = self.add_reader(Kind::Shard { from, watch }, parts, effects);
                 self.readers.woken.push(reader);
             }
             Message::Ready { watch, bytes, urgent } => self.on_ready(from, watch, bytes, urgent),
-            Message::Collect { watch, bytes_max, is_first } => match self.readers.of_watch(from, watch) {
-                Some(id) => self.begin_gather(id, bytes_max, is_first, now, effects),
-                None => self.send(from, &Message::Collected { watch, parts: Vec::new() }, effects),
+            Message::Collect { watch, bytes_max, exceed_max } => match self.readers.of_watch(from, watch) {
+                Some(id) => self.begin_gather(id, bytes_max, exceed_max, now, effects),
+                None => self.send_nothing_collected(from, watch, effects),
             },
-            Message::Collected { watch, parts } => self.on_collected(from, watch, parts, now, effects),
+            Message::Collected { watch, parts, wanted } => {
+                self.on_collected(from, watch, parts, wanted, now, effects);
+            }
             Message::Unwatch { watch } => {
                 if let Some(reader) = self.readers.of_watch(from, watch) {
                     self.end_reader(reader, effects);
@@ -88,6 +96,11 @@ impl Shard {
         }
     }
 
+    /// Answers a shard that asked for a reader that is gone, or goes.
+    pub(crate) fn send_nothing_collected(&mut self, to: ShardId, watch: u64, effects: &mut Effects) {
+        self.send(to, &Message::Collected { watch, parts: Vec::new(), wanted: 0 }, effects);
+    }
+
     fn on_ready(&mut self, from: ShardId, watch: u64, bytes: u64, urgent: bool) {
         let id = ReaderId::from_number(watch);
         let Some(reader) = self.readers.get_mut(id) else { return };
@@ -96,30 +109,6 @@ impl Shard {
             remote.is_urgent = urgent;
         }
         self.readers.woken.push(id);
-    }
-
-    fn on_collected(
-        &mut self,
-        from: ShardId,
-        watch: u64,
-        parts: Vec<FetchedPart>,
-        now: Now,
-        effects: &mut Effects,
-    ) {
-        let Some(mut reader) = self.readers.take(ReaderId::from_number(watch)) else { return };
-        for remote in reader.remotes.iter_mut().filter(|remote| remote.shard == from) {
-            remote.ready_bytes = 0;
-            remote.is_urgent = false;
-        }
-        if let Some(gather) = &mut reader.gather {
-            gather.waiting -= 1;
-            for fetched in parts {
-                let index = reader.parts.iter().position(|part| part.wanted.partition == fetched.partition);
-                gather.take_remote(fetched.len() as u64);
-                gather.found.extend(index.map(|index| (index as u32, fetched)));
-            }
-        }
-        self.finish_gather_if_whole(reader, now, effects);
     }
 
     /// Takes the message out of the way for a reader's watch on another shard.
@@ -133,3 +122,6 @@ impl Shard {
         self.readers.put_back(reader);
     }
 }
+
+#[cfg(test)]
+mod tests;

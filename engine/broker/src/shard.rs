@@ -40,6 +40,8 @@ pub struct Shard {
     pub(crate) connections: Connections,
     pub(crate) readers: Readers,
     pub(crate) searches: crate::list_offsets::Searches,
+    /// Room for what other shards bring.
+    pub(crate) room: crate::collect::Room,
     pub(crate) pins: Pins,
     pub(crate) ops: Ops<Purpose>,
     pub(crate) files: Files,
@@ -103,6 +105,7 @@ impl Shard {
             connections: Connections::default(),
             readers: Readers::default(),
             searches: crate::list_offsets::Searches::default(),
+            room: crate::collect::Room::new(config.shards),
             pins: Pins::default(),
             ops: Ops::default(),
             files,
@@ -131,9 +134,10 @@ impl Shard {
         match input {
             Input::Request { ticket, request } => self.on_request(ticket, request, now, effects),
             Input::DiskDone { op, result } => self.on_disk_done(op, result, now, effects),
-            Input::SendDone(pin) => self.on_send_done(pin, now, effects),
+            Input::SendDone(pin) => self.on_send_done(pin, effects),
             Input::ShardMessages { from, message } => self.on_message(from, message, now, effects),
             Input::Opened(connection) => self.connections.open(connection),
+            Input::Ended(connection) => self.on_ended(connection, now, effects),
             Input::Closed(connection) => self.on_closed(connection, effects),
             Input::Metadata(image) => self.on_metadata(image, now, effects),
             Input::ControlDone { ticket, response } => self.answer(ticket, response, None, effects),
@@ -198,6 +202,8 @@ impl Shard {
         self.submit_groups(now, effects);
         self.retry_references();
         self.retry_all_deferred(now, effects);
+        self.serve_line(effects);
+        self.serve_stalled(now, effects);
         self.wake_readers(now, effects);
         self.tend(now, effects);
         self.submit_groups(now, effects);
@@ -258,18 +264,14 @@ impl Shard {
         }
     }
 
-    fn on_send_done(&mut self, pin: Pin, now: Now, effects: &mut Effects) {
+    fn on_send_done(&mut self, pin: Pin, effects: &mut Effects) {
         let Some(pinned) = self.pins.take(pin) else { return };
         for held in pinned.held {
             self.release_held(held);
         }
-        if let Some(connection) = self.connections.get_mut(pinned.connection) {
-            connection.pinned_bytes = connection.pinned_bytes.saturating_sub(pinned.bytes);
-            let readers: Vec<ReaderId> = connection.readers.clone();
-            for reader in readers {
-                self.unstall_reader(reader, now, effects);
-            }
-        }
+        self.room.release(pinned.remote_bytes);
+        effects.more |= pinned.remote_bytes > 0;
+        self.connections.uncharge(pinned.connection, pinned.bytes, effects);
     }
 
     /// Sends an answer, and counts the request as dealt with.

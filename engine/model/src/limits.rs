@@ -83,12 +83,17 @@ pub const CONNECTIONS_PER_SHARD_MAX: usize = 10_000;
 pub const REQUESTS_IN_FLIGHT_MAX: u32 = 8_192;
 /// Request bytes of one connection that wait for their answer; over it the ring stops receiving from it.
 pub const REQUEST_BYTES_IN_FLIGHT_MAX: u32 = 16 * MIB;
-/// Bytes of one connection pinned by sends.
+/// Bytes of one connection pinned by sends, or on their way to be: what its fetches and subscriptions are collecting
+/// counts from the moment it is asked for. Above half of it nothing more is collected for the connection.
 pub const SEND_BYTES_PINNED_MAX: u32 = 256 * KIB;
+/// What collecting one answer is taken to cost until its bytes are known: its first batch may be larger than was asked.
+pub const COLLECT_BYTES_LEAST: u32 = 64 * KIB;
 /// A peer that is over its send budget and makes no progress is closed after this time.
 pub const SEND_STALL_US_MAX: u64 = 10_000_000;
 /// A frame that has begun must be whole after this time.
 pub const FRAME_READ_US_MAX: u64 = 30_000_000;
+/// A peer that sends no more is closed when all it asked for is answered, and after this time in any case.
+pub const FINISH_US_MAX: u64 = 10_000_000;
 /// The longest frame a native peer is sent: the largest fetch answer, or all topics described.
 pub const ANSWER_BYTES_MAX: u32 = 32 * MIB;
 /// The longest text that explains a refusal.
@@ -99,6 +104,10 @@ pub const FETCH_PARTITIONS_MAX: u32 = 10_000;
 pub const FETCH_BYTES_MAX: u32 = 16 * MIB;
 /// The longest a fetch may wait.
 pub const FETCH_WAIT_MS_MAX: u32 = 60_000;
+/// What one partition of a waiting fetch, subscription or search is taken to cost, here and on the shard that owns it.
+pub const REQUEST_PART_BYTES: u32 = 256;
+/// Partitions that all subscriptions of one connection may name together.
+pub const SUBSCRIBED_PARTITIONS_PER_CONNECTION_MAX: usize = 65_536;
 /// Subscriptions of one connection.
 pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 64;
 
@@ -135,6 +144,17 @@ pub const DESCRIPTORS_PER_SHARD_MAX: usize = 4096;
 pub const SHARD_RING_BYTES: u32 = 4 * MIB;
 /// Bytes that may wait for room in it before the sender takes no more input.
 pub const SHARD_BACKLOG_BYTES_MAX: u32 = 16 * MIB;
+/// What connections on their way to one shard may take together: the bytes they carry, and [`HAND_OVER_BYTES`] each.
+/// Those that come too many are closed.
+pub const HANDED_OVER_BYTES_MAX: usize = 64 * MIB as usize;
+/// What a connection on its way to another shard is taken to cost besides what it carries.
+pub const HAND_OVER_BYTES: usize = 4 * KIB as usize;
+/// Bytes that one shard may have asked another for and not been answered.
+pub const COLLECT_BYTES_IN_FLIGHT_MAX: u32 = 9 * MIB;
+/// Bytes of other shards that one shard holds for its connections: asked for, or not sent yet.
+pub const COLLECTED_BYTES_MAX: u32 = 64 * MIB;
+/// What an answer between shards says about each partition besides its batches, at most.
+pub const COLLECTED_PART_BYTES: u32 = 64;
 /// Shards of one node.
 pub const SHARDS_MAX: u16 = 64;
 
@@ -148,6 +168,20 @@ const _: () =
 const _: () = assert!(BATCH_BYTES_MAX < FRAME_BYTES_MAX, "the largest batch fits a frame");
 const _: () = assert!(SEGMENT_GROWTH_BYTES_LEAST <= SEGMENT_GROWTH_BYTES_MAX);
 const _: () = assert!(FETCH_BYTES_MAX >= BATCH_BYTES_MAX, "a fetch can return any batch");
+const _: () =
+    assert!(COLLECT_BYTES_LEAST <= SEND_BYTES_PINNED_MAX / 4, "two answers may be collected at once");
+const _: () = assert!(
+    BATCH_BYTES_MAX + FETCH_PARTITIONS_MAX * COLLECTED_PART_BYTES <= COLLECT_BYTES_IN_FLIGHT_MAX,
+    "any answer of another shard can be asked for"
+);
+const _: () =
+    assert!(COLLECT_BYTES_IN_FLIGHT_MAX < SHARD_BACKLOG_BYTES_MAX, "what was asked for stops no input");
+const _: () =
+    assert!(COLLECT_BYTES_IN_FLIGHT_MAX < COLLECTED_BYTES_MAX / 4, "one shard does not take all room");
+const _: () = assert!(
+    FETCH_PARTITIONS_MAX * REQUEST_PART_BYTES < REQUEST_BYTES_IN_FLIGHT_MAX,
+    "the largest fetch is less than a connection may have in flight"
+);
 const _: () =
     assert!(FETCH_BYTES_MAX + FETCH_PARTITIONS_MAX * 64 < ANSWER_BYTES_MAX, "a fetch's answer fits");
 const _: () = assert!(

@@ -71,6 +71,8 @@ pub(crate) struct Connection<S> {
     pub(crate) is_dirty: bool,
     /// The peer sends no more.
     pub(crate) has_ended: bool,
+    /// When all that it had sent was taken, and only answers were left to come.
+    pub(crate) finishing_us: Option<u64>,
     /// It goes to another shard as soon as nothing of it is in flight.
     pub(crate) moving: Option<ShardId>,
     /// Nothing is read any more; it closes once its output is sent.
@@ -99,6 +101,7 @@ impl<S> Connection<S> {
             is_ready: false,
             is_dirty: false,
             has_ended: false,
+            finishing_us: None,
             moving: None,
             closing: None,
             is_closed: false,

@@ -3,7 +3,7 @@
 //! Messages from one shard to another keep their order. When a ring is full the bytes wait with the sender, and above
 //! a bound its pump takes no input until they have gone.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -107,12 +107,15 @@ impl<T> Inbox<T> {
 #[derive(Debug)]
 pub struct ShardDoor<S> {
     inbox: Arc<Inbox<ToShard<S>>>,
+    /// What connections in the inbox take.
+    handed_over_bytes: Arc<AtomicUsize>,
     bell: Arc<Doorbell>,
 }
 
 impl<S> Clone for ShardDoor<S> {
     fn clone(&self) -> Self {
-        Self { inbox: self.inbox.clone(), bell: self.bell.clone() }
+        let handed_over_bytes = self.handed_over_bytes.clone();
+        Self { inbox: self.inbox.clone(), handed_over_bytes, bell: self.bell.clone() }
     }
 }
 
@@ -152,7 +155,11 @@ pub fn connect<S>(
     let (control, asked) = unbounded_channel();
     let mut doors = Vec::new();
     for _ in 0..shards {
-        doors.push(ShardDoor { inbox: Arc::new(Inbox::new()), bell: Arc::new(Doorbell::new()?) });
+        doors.push(ShardDoor {
+            inbox: Arc::new(Inbox::new()),
+            handed_over_bytes: Arc::default(),
+            bell: Arc::new(Doorbell::new()?),
+        });
     }
     let mut ports: Vec<ShardPorts<S>> = doors
         .iter()
@@ -225,10 +232,29 @@ impl<S> ShardPorts<S> {
         }
     }
 
+    /// Takes room for a connection that is to be handed over with so many bytes; false where there is none, or no such
+    /// shard.
+    pub(crate) fn make_way(&self, shard: ShardId, unread: usize) -> bool {
+        let Some(door) = self.doors.get(usize::from(shard.0)) else { return false };
+        let bytes = unread + limits::HAND_OVER_BYTES;
+        let before = door.handed_over_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let has_room = before + bytes <= limits::HANDED_OVER_BYTES_MAX;
+        if !has_room {
+            door.handed_over_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        has_room
+    }
+
+    /// Hands a connection over for which there is room.
     pub(crate) fn hand_over(&self, shard: ShardId, passed: HandOver<S>) {
         if let Some(door) = self.doors.get(usize::from(shard.0)) {
             door.send(ToShard::HandOver(passed));
         }
+    }
+
+    /// A connection with so many bytes has come in.
+    pub(crate) fn came_over(&self, unread: usize) {
+        self.door.handed_over_bytes.fetch_sub(unread + limits::HAND_OVER_BYTES, Ordering::Relaxed);
     }
 
     /// Asks the control thread; where it has ended the node stops and nobody needs the answer.

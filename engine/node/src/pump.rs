@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use cutwater_api::{NodeFacts, Session};
+use cutwater_api::{CloseReason, ConnectionId, NodeFacts, Session};
 use cutwater_broker::{Effect, Effects, Input};
 use cutwater_model::{Now, Slab, limits};
 use cutwater_ring::{Attachment, Clock, Completion, Ring, RingError, Token, Wait};
@@ -83,6 +83,8 @@ pub struct Pump<C, S> {
     ready: VecDeque<u32>,
     /// Connections with output that no operation sends yet.
     dirty: Vec<u32>,
+    /// Connections that the core has done with, to close when the turn's answers are in their output.
+    done: Vec<(ConnectionId, CloseReason)>,
     /// Connections that found no receive buffer.
     starved: VecDeque<u32>,
     /// Disk operations that ended on the file thread; kept for its room.
@@ -166,6 +168,7 @@ impl<C: Core, S: Session> Pump<C, S> {
             completions: Vec::new(),
             ready: VecDeque::new(),
             dirty: Vec::new(),
+            done: Vec::new(),
             starved: VecDeque::new(),
             ended: Vec::new(),
             pieces: Vec::new(),
@@ -209,6 +212,7 @@ impl<C: Core, S: Session> Pump<C, S> {
         }
         self.carry_out_effects();
         self.send_acks();
+        self.close_done();
         self.send_dirty();
         self.ports.push_messages(&mut self.effects.to_shards);
         self.rearm_starved();
@@ -268,6 +272,7 @@ impl<C: Core, S: Session> Pump<C, S> {
             self.tick_us = self.tick_us.min(retry_us);
         }
         let has_work = self.effects.more
+            || !self.effects.list.is_empty()
             || !self.ready.is_empty()
             || !self.dirty.is_empty()
             || self.ports.has_messages()

@@ -28,6 +28,26 @@ impl<C: Core, S: Session> Pump<C, S> {
         }
     }
 
+    /// The peer sends no more and all it sent was taken: it is closed when the core has answered it.
+    pub(super) fn finish(&mut self, slot: u32) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        if connection.is_closed || connection.closing.is_some() || connection.finishing_us.is_some() {
+            return;
+        }
+        connection.finishing_us = Some(self.now.mono_us);
+        let id = connection.id;
+        self.core.handle(Input::Ended(id), self.now, &mut self.effects);
+    }
+
+    /// Closes those that the core has done with, now that its last answers are in their output.
+    pub(super) fn close_done(&mut self) {
+        while let Some((id, reason)) = self.done.pop() {
+            if self.connections.get(id).is_some() {
+                self.close_after_output(id.slot, reason);
+            }
+        }
+    }
+
     /// Closes a connection now.
     pub(super) fn close(&mut self, slot: u32, reason: CloseReason) {
         let Some(connection) = self.connections.at(slot) else { return };
@@ -79,6 +99,9 @@ impl<C: Core, S: Session> Pump<C, S> {
                 && is_late(connection.sending.begun_us, limits::SEND_STALL_US_MAX)
             {
                 late.push((connection.id.slot, CloseReason::WriteDeadline));
+            } else if connection.finishing_us.is_some_and(|since_us| is_late(since_us, limits::FINISH_US_MAX))
+            {
+                late.push((connection.id.slot, CloseReason::Peer));
             } else if !connection.is_paused
                 && !connection.is_blocked
                 && connection.begun_us.is_some_and(|begun_us| is_late(begun_us, limits::FRAME_READ_US_MAX))
@@ -111,6 +134,9 @@ impl<C: Core, S: Session> Pump<C, S> {
             return;
         }
         let id = connection.id;
+        if !self.ports.make_way(shard, connection.assembly.bytes().len()) {
+            return self.close(slot, CloseReason::Crowded);
+        }
         let unread = connection.assembly.bytes().to_vec();
         connection.assembly.release(&mut self.assemblies);
         self.core.handle(Input::Closed(id), self.now, &mut self.effects);
@@ -124,6 +150,7 @@ impl<C: Core, S: Session> Pump<C, S> {
     /// Takes a connection that another shard handed over.
     pub(super) fn take_over(&mut self, passed: HandOver<S>) {
         let HandOver { socket, mut session, unread } = passed;
+        self.ports.came_over(unread.len());
         session.moved(NodeFacts { ..self.facts });
         let Some(slot) = self.open(socket, session) else { return };
         let Some(connection) = self.connections.at(slot) else { return };
@@ -131,6 +158,9 @@ impl<C: Core, S: Session> Pump<C, S> {
             connection.assembly.put(&unread, &mut self.assemblies);
             connection.is_ready = true;
             self.ready.push_back(slot);
+            if self.assemblies.held() > self.assembly_bytes_max {
+                self.close(slot, CloseReason::Crowded);
+            }
         }
     }
 

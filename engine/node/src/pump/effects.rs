@@ -1,6 +1,6 @@
 //! Carrying out what the core asks for: one match.
 
-use cutwater_api::{CloseReason, ConnectionId, Response, Session, Ticket};
+use cutwater_api::{ConnectionId, Response, Session, Ticket};
 use cutwater_broker::{Effect, Input, Pin};
 
 use crate::ports::FromShard;
@@ -25,7 +25,7 @@ impl<C: Core, S: Session> Pump<C, S> {
             Effect::Reply { ticket, response, pin } => self.reply(ticket, &response, pin),
             Effect::Pause(id) => self.pause(id),
             Effect::Resume(id) => self.resume(id),
-            Effect::Close(id, reason) => self.close_for_core(id, reason),
+            Effect::Close(id, reason) => self.done.push((id, reason)),
             Effect::Control { ticket, command } => {
                 let shard = self.facts.shard;
                 self.ports.tell_control(FromShard::Ask { shard, ticket, command: *command });
@@ -33,6 +33,9 @@ impl<C: Core, S: Session> Pump<C, S> {
             Effect::Fence(reason) => {
                 tracing::error!(shard = self.facts.shard.0, %reason, "the shard takes no appends any more");
                 self.meters.set_fenced();
+            }
+            Effect::Damage(range) => {
+                tracing::error!(shard = self.facts.shard.0, %range, "stored bytes are damaged");
             }
             Effect::Stopped => {
                 self.stopping = Stopping::Flushing { until_us: self.now.mono_us + FLUSH_US_MAX };
@@ -87,14 +90,8 @@ impl<C: Core, S: Session> Pump<C, S> {
             connection.is_ready = true;
             self.ready.push_back(slot);
         } else if !has_input && connection.has_ended {
-            return self.close_after_output(slot, CloseReason::Peer);
+            return self.finish(slot);
         }
         self.receive_if_wanted(slot);
-    }
-
-    fn close_for_core(&mut self, id: ConnectionId, reason: CloseReason) {
-        if self.connections.get(id).is_some() {
-            self.close_after_output(id.slot, reason);
-        }
     }
 }

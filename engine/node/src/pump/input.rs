@@ -78,8 +78,9 @@ impl<C: Core, S: Session> Pump<C, S> {
                 buffer.into_iter().for_each(|buffer| self.ring.recycle(buffer));
                 connection.has_ended = true;
                 let is_used_up = connection.received.is_empty() && !connection.assembly.is_whole();
-                if is_used_up || connection.moving.is_some() {
-                    self.close_after_output(slot, CloseReason::Peer);
+                // One that moves meets its end again where it goes, with all that it sent before.
+                if is_used_up && connection.moving.is_none() {
+                    self.finish(slot);
                 }
             }
             (Ok(_), Some(buffer)) => self.take_received(slot, Received { buffer, consumed: 0, at_us }),
@@ -229,9 +230,7 @@ impl<C: Core, S: Session> Pump<C, S> {
                 connection.is_ready = true;
                 self.ready.push_back(slot);
             }
-            Outcome::Drained | Outcome::Spent if has_ended => {
-                self.close_after_output(slot, CloseReason::Peer)
-            }
+            Outcome::Drained | Outcome::Spent if has_ended => self.finish(slot),
             Outcome::Drained | Outcome::Spent => self.receive_if_wanted(slot),
             Outcome::Move(shard) => self.hand_over(slot, shard),
             Outcome::Close(reason) => self.close_after_output(slot, reason),

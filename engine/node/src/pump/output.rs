@@ -68,9 +68,12 @@ impl<C: Core, S: Session> Pump<C, S> {
             core::mem::swap(sending.output.bytes(), &mut copied);
         }
         if is_small || sending.output.is_plain() {
-            let pins = core::mem::take(&mut sending.pins);
             *spare = Vec::new();
             let bytes = sending.output.swap_bytes(copied);
+            // What is small was copied and is let go of at once. What is large counts until the peer has taken it, even
+            // where it names no payload here because it came from another shard.
+            let is_light = bytes.len() <= COPY_BYTES_MAX;
+            let pins = if is_light { core::mem::take(&mut sending.pins) } else { Vec::new() };
             let connection_socket = &connection.socket;
             self.ring.send(Purpose::Send.token(slot), connection_socket, bytes, 0);
             connection.sending.is_in_flight = true;
@@ -78,7 +81,7 @@ impl<C: Core, S: Session> Pump<C, S> {
             for pin in &pins {
                 self.core.handle(Input::SendDone(*pin), self.now, &mut self.effects);
             }
-            if let Some(connection) = self.connections.at(slot) {
+            if is_light && let Some(connection) = self.connections.at(slot) {
                 connection.sending.pins = pins;
                 connection.sending.pins.clear();
             }

@@ -95,6 +95,7 @@ impl Core for NoteCore {
                 let response = Box::new(Response::Fetched(Fetched { parts: vec![part] }));
                 effects.push(Effect::Reply { ticket, response, pin: Some(pin) });
             }
+            Input::Ended(id) => effects.push(Effect::Close(id, CloseReason::Peer)),
             Input::Stop => effects.push(Effect::Stopped),
             _ => {}
         }
@@ -335,6 +336,42 @@ fn a_connection_moves_to_another_shard_with_what_is_unread() {
     assert_eq!(bench.pumps[0].connections.len(), 0);
     assert_eq!(bench.pumps[0].core.closed.len(), 1);
     assert_eq!(bench.pumps[1].core.requests, 3);
+}
+
+#[test]
+fn a_peer_that_sends_no_more_gets_its_answers_wherever_they_are_made() {
+    for first in [&[][..], &[MOVE]] {
+        let mut bench = Bench::new(2);
+        let shard = first.len();
+        let mut peer = bench.connect();
+        peer.write_all(&[first, &[200, 3, 250]].concat()).unwrap();
+        peer.shutdown(std::net::Shutdown::Write).unwrap();
+        let expected: Vec<u8> =
+            [200, 3, 250].into_iter().flat_map(|size| answer(shard as u8, size)).collect();
+        assert!(bench.read(&mut peer, expected.len()) == expected);
+        bench.turn_until(|bench| bench.pumps[shard].connections.len() == 0);
+        assert_eq!(bench.pumps[shard].core.requests, 3);
+        assert!(bench.pumps[shard].core.pinned.is_empty());
+        assert!(matches!(peer.read(&mut [0]), Ok(0)), "then it is closed");
+    }
+}
+
+#[test]
+fn a_connection_that_finds_no_room_on_its_way_is_closed() {
+    let mut bench = Bench::new(2);
+    assert!(
+        bench.pumps[0].ports.make_way(ShardId(1), limits::HANDED_OVER_BYTES_MAX - limits::HAND_OVER_BYTES)
+    );
+    let mut peer = bench.connect();
+    peer.write_all(&[MOVE, 2]).unwrap();
+    bench.turn_until(|bench| bench.pumps[0].core.closed.len() == 1);
+    bench.turn_until(|bench| bench.pumps[0].connections.len() == 0);
+    assert!(bench.pumps[1].core.opened.is_empty());
+    // Once the others have come in, the next finds its way again.
+    bench.pumps[1].ports.came_over(limits::HANDED_OVER_BYTES_MAX - limits::HAND_OVER_BYTES);
+    let mut peer = bench.connect();
+    peer.write_all(&[MOVE, 2]).unwrap();
+    assert!(bench.read(&mut peer, answer(1, 2).len()) == answer(1, 2));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use cutwater_model::batch;
 use cutwater_model::builder::{BatchBuilder, Sequence};
 use cutwater_model::limits::ANSWER_BYTES_MAX;
 use cutwater_model::topic::TopicConfig;
-use cutwater_model::{Offset, PartitionId, PartitionIndex, TimestampMs, TopicId};
+use cutwater_model::{Offset, PartitionId, PartitionIndex, ShardId, TimestampMs, TopicId};
 use cutwater_native::frame::{self, Cut, Frame};
 use cutwater_native::preface::{CLIENT_BYTES, ClientPreface, SERVER_BYTES, ServerPreface};
 use cutwater_native::{Answer, request, response};
@@ -60,10 +60,22 @@ impl Raw {
 
     /// A connection that has been greeted.
     pub(crate) fn connect(node: SocketAddr) -> Self {
+        Self::greet(node, None)
+    }
+
+    /// The same, to one shard.
+    pub(crate) fn connect_to(node: SocketAddr, shard: u16) -> Self {
+        Self::greet(node, Some(ShardId(shard)))
+    }
+
+    fn greet(node: SocketAddr, shard: Option<ShardId>) -> Self {
         let mut raw = Self::dial(node);
-        assert!(raw.send(&preface()));
+        let mut preface = Vec::with_capacity(CLIENT_BYTES);
+        ClientPreface::new(shard).encode(&mut preface);
+        assert!(raw.send(&preface));
         let answer = raw.server_preface().expect("an answer to the preface");
         assert!(answer.outcome.is_ok(), "{answer:?}");
+        assert!(shard.is_none_or(|shard| shard == answer.shard), "{answer:?}");
         raw
     }
 

@@ -97,6 +97,10 @@ impl World {
                     return Err(Finding::new("a shard is fenced only by its disk", why));
                 }
             }
+            Effect::Damage(range) => {
+                self.note(shard.0, "damage", [0; 3]);
+                self.say(shard.0, || range.clone());
+            }
             Effect::Stopped => {
                 self.note(shard.0, "stopped", [0; 3]);
                 self.seats[usize::from(shard.0)].stopped = true;
