@@ -13,8 +13,9 @@ use crate::effect::{Effect, Effects};
 use crate::partition::{Slot, Stage};
 use crate::shard::{Purpose, Shard};
 
-/// After a refusal for want of space, space is asked for again no sooner than this, microseconds.
-const FULL_RETRY_US: u64 = 500_000;
+/// After a refusal, for want of space or for any other reason, files are asked for again no sooner than this,
+/// microseconds.
+const RETRY_US: u64 = 500_000;
 
 /// What was asked of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub(crate) struct Files {
     next_pooled: u32,
     /// Partitions to look at: they may need space, a segment, an index file.
     wanting: Vec<Slot>,
+    /// Partitions whose folder could not be made.
+    without_folder: Vec<Slot>,
     /// What waits for the next flush of everything.
     unflushed: Vec<Step>,
     /// What waits for the one under way.
@@ -80,6 +83,7 @@ impl Files {
             pool,
             next_pooled,
             wanting: Vec::new(),
+            without_folder: Vec::new(),
             unflushed: Vec::new(),
             flushing: Vec::new(),
             is_flushing: false,
@@ -119,16 +123,19 @@ impl Shard {
     /// Starts what files need, and one flush for all that wait for one.
     pub(crate) fn tend_files(&mut self, now: Now, effects: &mut Effects) {
         if now.mono_us >= self.files.retry_us {
+            for slot in core::mem::take(&mut self.files.without_folder) {
+                self.make_folder(slot, effects);
+            }
             let mut wanting = core::mem::take(&mut self.files.wanting);
             for slot in wanting.drain(..) {
                 self.tend_partition_files(slot, effects);
             }
             wanting.append(&mut self.files.wanting);
             self.files.wanting = wanting;
+            self.make_journal_file(effects);
         } else {
             effects.wake_at(self.files.retry_us);
         }
-        self.make_journal_file(effects);
         self.flush_names(effects);
     }
 
@@ -338,8 +345,11 @@ impl Shard {
         if kind == StorageErrorKind::Full {
             self.files.is_full = true;
         }
-        // Whatever was refused is asked for again, but not at once.
-        self.files.retry_us = now.mono_us + FULL_RETRY_US;
+        // Whatever was refused is asked for again, but not at once. What is on its way out is not asked for again, and
+        // holds up nobody.
+        if !matches!(step, Step::Recycle { .. } | Step::Remove) {
+            self.files.retry_us = now.mono_us + RETRY_US;
+        }
         match step {
             Step::JournalFile { .. } | Step::JournalName { .. } => self.files.is_making_journal_file = false,
             Step::Extend { slot, .. } | Step::Spare { slot, .. } => {
@@ -368,7 +378,7 @@ impl Shard {
             }
             Step::Folder { slot } => {
                 self.end_step(slot);
-                self.make_folder(slot, effects);
+                self.files.without_folder.push(slot);
             }
             Step::Recycle { .. } | Step::Remove => {}
             Step::SyncAll => {
@@ -384,10 +394,15 @@ impl Shard {
 
     /// A new partition gets its folder; then its first spare follows.
     pub(crate) fn make_folder(&mut self, slot: Slot, effects: &mut Effects) {
-        let Some(owned) = self.partitions.get_mut(slot) else { return };
+        let Some(owned) = self.partitions.get_mut(slot).filter(|owned| owned.stage != Stage::Deleting) else {
+            return;
+        };
         owned.ops += 1;
         let dir = DirName::Partition(owned.id);
         let op = self.ops.start(Purpose::Files(Step::Folder { slot }));
         effects.push(Effect::CreateDir { op, dir });
     }
 }
+
+#[cfg(test)]
+mod refusal_tests;

@@ -120,7 +120,7 @@ impl Shard {
             self.discard(file, bytes, effects);
         }
         for dir in [DirName::Partition(owned.id), DirName::Topic(owned.id.topic)] {
-            // The last partition takes the topic's folder with it; before that the folder is not empty.
+            // The last partition takes the topic's folder with it; before that the folder is not empty, and stays.
             let op = self.ops.start(Purpose::Files(Step::Remove));
             effects.push(Effect::RemoveDir { op, dir });
         }

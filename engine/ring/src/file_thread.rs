@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use cutwater_model::limits::SHRINK_STEP_BYTES;
-use cutwater_model::storage::StorageError;
+use cutwater_model::storage::{StorageError, StorageErrorKind};
 use cutwater_model::{DirName, FileName};
 
 use crate::completion::{Errno, Token};
@@ -69,7 +69,8 @@ pub enum FileJob {
         /// Which.
         file: FileName,
     },
-    /// Remove an empty folder. Not flushed.
+    /// Remove an empty folder. Not flushed. A topic's folder that is not empty stays, and that is no error: other
+    /// partitions are in it, and the last one takes it along. Nor is it one that a folder is gone already.
     RemoveDir(DirName),
     /// Flush everything of the data folder.
     FlushAll,
@@ -277,7 +278,7 @@ impl Worker {
             FileJob::CreateDir(dir) => folder.create_dir(dir, false),
             FileJob::FlushDir(dir) => folder.flush_dir(dir),
             FileJob::Remove { file } => self.remove(file),
-            FileJob::RemoveDir(dir) => folder.remove_dir(dir),
+            FileJob::RemoveDir(dir) => remove_dir(folder, dir),
             FileJob::FlushAll => folder.flush_all(),
         };
         mailbox.answer(token, result.map(|()| None));
@@ -329,6 +330,15 @@ fn reserved(folder: &DataFolder, file: FileName, bytes: u64) -> Result<(), Stora
         let _ = folder.remove(file);
         error("reserve space for", file, errno)
     })
+}
+
+fn remove_dir(folder: &DataFolder, dir: DirName) -> Result<(), StorageError> {
+    const NOT_EMPTY: StorageErrorKind = StorageErrorKind::Other(libc::ENOTEMPTY);
+    match folder.remove_dir(dir) {
+        Err(error) if error.kind == StorageErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind == NOT_EMPTY && matches!(dir, DirName::Topic(_)) => Ok(()),
+        result => result,
+    }
 }
 
 fn extended(folder: &DataFolder, file: FileName, to: u64) -> Result<(), StorageError> {
