@@ -3,7 +3,7 @@
 //! [`fn@start`] brings a [`Shard`] back from disk; then [`Shard::handle`] takes every [`Input`] and appends to [`Effects`].
 //! One file per concern: `produce`, `commit` and `bulk` append; `fetch`, `readers`, `gather`, `collect` and `list_offsets`
 //! read;
-//! `files`, `settle`, `checkpoint` and `topics` tend the disk; `remote` and `message` speak with other shards.
+//! `files`, `settle`, `checkpoint`, `topics` and `orphans` tend the disk; `remote` and `message` speak with other shards.
 //!
 //! Lives on the shard's core; does no I/O, reads no clock, and never waits.
 #![no_std]
@@ -29,6 +29,7 @@ pub mod input;
 mod list_offsets;
 mod message;
 mod ops;
+mod orphans;
 mod partition;
 mod pins;
 mod produce;

@@ -11,7 +11,7 @@ use cutwater_model::hash::BuildFixedHasher;
 use cutwater_model::limits::{BLOCK_BYTES, LOSS_SKIPS_RECORDS, MEMORY_AHEAD_RECORDS_MAX};
 use cutwater_model::storage::{Storage, StorageError};
 use cutwater_model::topic::{Durability, TopicConfig};
-use cutwater_model::{DirName, LeaderEpoch, Offset, PartitionId, PartitionIndex, ShardId, Slab};
+use cutwater_model::{DirName, FileName, LeaderEpoch, Offset, PartitionId, PartitionIndex, ShardId, Slab};
 use hashbrown::HashMap;
 
 use crate::checkpoint::carry_of;
@@ -35,7 +35,7 @@ pub(crate) struct Recovered {
 
 /// The partitions of a shard on their way back.
 pub(crate) struct Recovering<'a> {
-    shard: ShardId,
+    pub(crate) shard: ShardId,
     image: &'a Image,
     /// Whether partitions of other shards are taken too.
     takes_all: bool,
@@ -301,6 +301,19 @@ impl<'a> Recovering<'a> {
     /// Whether a checkpoint of now names all that was ever shown: of a partition set apart nobody knows.
     pub(crate) fn names_all(&self) -> bool {
         self.partitions.iter().all(|it| it.quarantine.is_none() || it.config.durability != Durability::Memory)
+    }
+
+    /// Whether something of a partition is missing.
+    pub(crate) fn is_incomplete(&self) -> bool {
+        self.partitions.iter().any(|it| it.quarantine.is_some())
+    }
+
+    /// The files of a partition, none if it was never written to.
+    pub(crate) fn files_of(&self, id: PartitionId) -> Vec<FileName> {
+        let Some(recovered) = self.by_id.get(&id).and_then(|&index| self.partitions.get(index)) else {
+            return Vec::new();
+        };
+        recovered.log.files().into_iter().map(|(file, _)| file).collect()
     }
 
     /// Partitions that miss something take no appends. What they do have was drained before: a fenced log writes nothing

@@ -17,12 +17,15 @@ use cutwater_log::Pages;
 use cutwater_metadata::Image;
 use cutwater_model::limits::BLOCK_BYTES;
 use cutwater_model::storage::{Storage, StorageError};
-use cutwater_model::{DirName, FileName, Incarnation, MemoryRange, Now, PartitionId, ShardId, Slab};
+use cutwater_model::{
+    DirName, FileName, Incarnation, MemoryRange, Now, PartitionId, PartitionIndex, ShardId, Slab,
+};
 
 use crate::checkpoint::Checkpoints;
 use crate::commit::Commit;
 use crate::config::Config;
 use crate::files::Files;
+use crate::orphans::Orphans;
 use crate::partition::{Partitions, Stage};
 use crate::recovery::Recovering;
 use crate::shard::Shard;
@@ -161,6 +164,9 @@ pub fn start(
     }
     recovering.fence_incomplete();
     start_group(storage, &mut recovering.slab, &mut journal, buffers[0], shard)?;
+    // Where anything is missing, what looks like nobody's may be all that is left of it.
+    let is_whole = scanned.gaps.is_empty() && !recovering.is_incomplete();
+    sweep(storage, &recovering, &image, &mut report.notes, !is_clean && is_whole)?;
 
     let head = CheckpointHead { generation, ..head };
     let file_bytes =
@@ -186,6 +192,32 @@ pub fn start(
     let mut shard = Shard::new(config, slab, pages, table, commit, files, checkpoints, now);
     shard.image = image;
     Ok((shard, report))
+}
+
+/// Looks for files that nobody names: in the folders of partitions only after a crash, among topics always, by the
+/// first shard.
+fn sweep(
+    storage: &mut dyn Storage,
+    recovering: &Recovering<'_>,
+    image: &Image,
+    notes: &mut Vec<String>,
+    sweeps_partitions: bool,
+) -> Result<(), StorageError> {
+    let mut orphans = Orphans::default();
+    let shard = recovering.shard;
+    if shard.0 == 0 {
+        orphans.sweep_topics(storage, image)?;
+    }
+    if sweeps_partitions {
+        for topic in image.topics() {
+            for (index, _) in (0..).zip(&topic.placement).filter(|(_, owner)| **owner == shard) {
+                let id = PartitionId { topic: topic.id, index: PartitionIndex(index) };
+                orphans.sweep_live(storage, id, &recovering.files_of(id))?;
+            }
+        }
+    }
+    orphans.tell(shard, notes);
+    Ok(())
 }
 
 /// Brings back what a shard's checkpoint and journal hold; makes both where the shard never had them.
