@@ -16,6 +16,8 @@ mod frames;
 mod names;
 #[path = "bad_input/reads.rs"]
 mod reads;
+#[path = "bad_input/rot.rs"]
+mod rot;
 mod support;
 
 use cutwater_model::ErrorKind;

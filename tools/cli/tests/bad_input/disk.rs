@@ -12,7 +12,7 @@ use super::support::node::{Node, Start};
 use super::support::probe::Probe;
 
 const RECOVERY: i32 = 16;
-const BLOCK: u64 = 4096;
+pub(super) const BLOCK: u64 = 4096;
 /// Appends to each of the probe's two partitions.
 const APPENDS: usize = 30;
 /// Well before the first checkpoint is due by time: what was appended is in the journal only.
@@ -113,7 +113,7 @@ impl Base {
     }
 }
 
-fn start_in(folder: &Path, name: &str) -> Start {
+pub(super) fn start_in(folder: &Path, name: &str) -> Start {
     let data = folder.join(name).join("data");
     fs::create_dir_all(&data).unwrap();
     Start { data, log: folder.join("node.log"), port: 0, shards: 1 }
@@ -137,18 +137,18 @@ fn segments(data: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn open(path: &Path) -> File {
+pub(super) fn open(path: &Path) -> File {
     File::options().read(true).write(true).open(path).unwrap_or_else(|error| panic!("{path:?}: {error}"))
 }
 
-fn flip(path: &Path, at: u64) {
+pub(super) fn flip(path: &Path, at: u64) {
     let file = open(path);
     let mut byte = [0];
     file.read_exact_at(&mut byte, at).unwrap();
     file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
 }
 
-fn zero(path: &Path, at: u64, bytes: u64) {
+pub(super) fn zero(path: &Path, at: u64, bytes: u64) {
     let file = open(path);
     let bytes = bytes.min(file.metadata().unwrap().len().saturating_sub(at));
     file.write_all_at(&vec![0; bytes as usize], at).unwrap();

@@ -4,8 +4,9 @@ use cutwater_api::{Fetch, ListOffsets, Request, Subscribe, SubscriptionId};
 use cutwater_model::builder::Sequence;
 use cutwater_model::limits::FRAME_BYTES_MAX;
 use cutwater_model::topic::TopicConfig;
-use cutwater_model::{ErrorKind, PartitionId, TopicId};
+use cutwater_model::{ErrorKind, PartitionId, ShardId, TopicId};
 use cutwater_native::frame::kind;
+use cutwater_native::preface::ClientPreface;
 
 use super::support::raw::{PING, Raw, batch_of, encode, partition, preface, produce_frame};
 use super::{Expect, Scene, check};
@@ -258,6 +259,57 @@ fn half_a_frame_appends_nothing_and_a_cut_anywhere_changes_no_answer() {
         }
     }
     assert_eq!(offsets, (begun..begun + 500).collect::<Vec<_>>(), "B23: acknowledged in order, each once");
+    scene.end();
+}
+
+/// A peer that has said all it has to say may shut down its side: everything it asked for is answered, and only then is it
+/// closed. Whichever shard it wanted, wherever its partitions are, and however much there is to send.
+#[test]
+fn a_peer_that_sends_no_more_is_answered_before_it_is_closed() {
+    const APPENDS: usize = 20;
+    let mut scene = Scene::new("half-closed");
+    let topic = scene.connect().create_topic("half-closed", 2, TopicConfig::default());
+    for shard in [0, 1] {
+        for index in [0, 1] {
+            let here = partition(topic, index);
+            let value = vec![7; 100_000];
+            let mut all = Vec::new();
+            for _ in 0..APPENDS {
+                all.extend(produce_frame(here, &batch_of(&[&value], Sequence::NONE)));
+            }
+            all.extend(PING);
+            let fetch = Fetch {
+                wait_ms_max: 60_000,
+                bytes_min: 1 << 24,
+                bytes_max: 1 << 24,
+                parts: vec![cutwater_api::FetchPart {
+                    partition: here,
+                    offset: cutwater_model::Offset(0),
+                    bytes_max: 1 << 24,
+                }],
+            };
+            all.extend(encode(&Request::Fetch(fetch)));
+            all.extend(encode(&Request::Describe { names: vec!["half-closed"] }));
+            let mut raw = Raw::dial(scene.node.address());
+            let mut bytes = Vec::new();
+            ClientPreface::new(Some(ShardId(shard))).encode(&mut bytes);
+            bytes.extend(all);
+            assert!(raw.send(&bytes));
+            raw.socket.shutdown(std::net::Shutdown::Write).unwrap();
+            assert!(raw.server_preface().is_some_and(|answer| answer.outcome.is_ok()));
+            let mut kinds = Vec::new();
+            while let Some(answer) = raw.read() {
+                assert_eq!(answer.code, 0, "{answer:?}");
+                kinds.push(answer.kind - kind::ANSWER);
+            }
+            kinds.sort_unstable();
+            let mut expected = vec![kind::PRODUCE; APPENDS];
+            expected.extend([kind::PING, kind::FETCH, kind::DESCRIBE]);
+            expected.sort_unstable();
+            assert_eq!(kinds, expected, "shard {shard}, partition {index}");
+            scene.probe.check("a peer that sends no more");
+        }
+    }
     scene.end();
 }
 

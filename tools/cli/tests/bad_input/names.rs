@@ -1,10 +1,14 @@
 //! Names, counts and settings of topics (B87 to B98).
 
 use cutwater_api::{CreateTopic, Request};
+use cutwater_model::builder::Sequence;
 use cutwater_model::topic::TopicConfig;
 use cutwater_model::{ErrorKind, TopicId};
+use cutwater_native::Answer;
 
-use super::support::raw::{encode, partition};
+use super::support::Folder;
+use super::support::node::{Node, Start};
+use super::support::raw::{Raw, batch_of, encode, partition};
 use super::{Expect, Scene, check};
 
 #[test]
@@ -103,4 +107,60 @@ fn names_that_cannot_be_and_settings_out_of_bounds_are_refused_and_leave_nothing
     let folders = std::fs::read_dir(scene.data().join("topics")).unwrap().count();
     assert!(folders <= 2, "{folders} folders of topics");
     scene.end();
+}
+
+/// The id of a deleted topic names nothing, as one that was never given, and a restart changes nothing about that: not even
+/// one that comes before the deletion is through.
+#[test]
+fn the_id_of_a_deleted_topic_is_unknown_before_and_after_a_restart() {
+    let folder = Folder::new("deleted-id");
+    let data = folder.path().join("data");
+    let how = Start { data: data.clone(), log: folder.path().join("node.log"), port: 0, shards: 2 };
+    let mut node = Node::start(&how);
+    let mut raw = Raw::connect(node.address());
+    let fine = TopicConfig::default();
+    let deleted = raw.create_topic("deleted", 4, fine);
+    let batch = batch_of(&[b"gone"], Sequence::NONE);
+    for index in 0..4 {
+        assert_eq!(raw.produce(partition(deleted, index), &batch), Ok(0));
+    }
+    let answer = raw.ask(&Request::DeleteTopic { topic: deleted });
+    assert!(matches!(answer.answer(), Answer::TopicDeleted(_)), "{answer:?}");
+    let next = raw.create_topic("deleted", 4, fine);
+    assert_ne!(next, deleted);
+    let unknown_partition = ErrorKind::UnknownTopicOrPartition.code();
+    let unknown_topic = ErrorKind::UnknownTopicId.code();
+    for life in ["the same life", "after a kill", "after a stop"] {
+        for topic in [deleted, TopicId(0xbad)] {
+            for index in 0..4 {
+                let gone = partition(topic, index);
+                assert_eq!(raw.produce(gone, &batch), Err(unknown_partition), "{life}");
+                assert_eq!(raw.fetch(gone, 0), Err(unknown_partition), "{life}");
+                assert_eq!(raw.end_of(gone), Err(unknown_partition), "{life}");
+            }
+            assert_eq!(raw.ask(&Request::DeleteTopic { topic }).code, unknown_topic, "{life}");
+            assert_eq!(
+                raw.ask(&Request::AddPartitions { topic, partitions: 9 }).code,
+                unknown_topic,
+                "{life}"
+            );
+        }
+        for index in 0..4 {
+            assert!(raw.produce(partition(next, index), &batch).is_ok(), "{life}: the next of that name");
+        }
+        if life == "the same life" {
+            node.kill();
+            node = Node::start(&how);
+        } else {
+            node.stop();
+            node = Node::start(&how);
+            // A clean stop has let go of all there was: only the folders of the next topic are left.
+            let topics: Vec<_> = std::fs::read_dir(data.join("topics")).unwrap().collect();
+            assert_eq!(topics.len(), 1, "{topics:?}");
+        }
+        raw = Raw::connect(node.address());
+    }
+    let said = node.said();
+    assert!(!said.contains("a job on files failed"), "{said}");
+    node.stop();
 }
