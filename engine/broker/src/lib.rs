@@ -2,8 +2,8 @@
 //!
 //! [`fn@start`] brings a [`Shard`] back from disk; then [`Shard::handle`] takes every [`Input`] and appends to [`Effects`].
 //! One file per concern: `produce`, `commit` and `bulk` append; `fetch`, `readers`, `gather`, `collect` and `list_offsets`
-//! read;
-//! `files`, `settle`, `checkpoint`, `topics` and `orphans` tend the disk; `remote` and `message` speak with other shards.
+//! read; `files`, `settle`, `checkpoint`, `topics` and `orphans` tend the disk; `remote` and `message` speak with other
+//! shards.
 //!
 //! Lives on the shard's core; does no I/O, reads no clock, and never waits.
 #![no_std]

@@ -234,6 +234,41 @@ mod tests {
     }
 
     #[test]
+    fn lies_about_lengths_and_frames_are_refused_before_memory_is_taken() {
+        let section = sample(5000);
+        let compressed = |codec| {
+            let mut compressed = Vec::new();
+            Compressor::new(codec).compress(&section, &mut compressed).unwrap();
+            compressed
+        };
+        let refused = |codec, bytes: &[u8], what: &str| {
+            let mut decompressor = Decompressor::new(64 << 20);
+            let error = decompressor.inflate(codec, bytes).unwrap_err();
+            assert_eq!(error, CodecError::Damaged { codec }, "{what}");
+            assert!(decompressor.bytes.capacity() < 1 << 20, "{what}: {}", decompressor.bytes.capacity());
+        };
+        // 2 GiB - 1, as a varint of five bytes (CVE-2023-34455).
+        let lie = [0xff, 0xff, 0xff, 0xff, 0x07, 0, 0];
+        refused(Codec::Snappy, &lie, "B57: a block that claims 2 GiB");
+        let framed = [&SNAPPY_HEADER[..], &7_u32.to_be_bytes(), &lie].concat();
+        refused(Codec::Snappy, &framed, "B57: the same in Kafka's frame");
+        let longer = [&SNAPPY_HEADER[..], &i32::MAX.to_be_bytes(), &lie].concat();
+        refused(Codec::Snappy, &longer, "B57: a block longer than the section");
+
+        let gzip = compressed(Codec::Gzip);
+        refused(Codec::Gzip, &gzip[..gzip.len() - 1], "B58: cut");
+        refused(Codec::Gzip, &[&gzip[..], b"behind"].concat(), "B58: bytes behind the last member");
+        let two = [&gzip[..], &gzip].concat();
+        assert_eq!(Decompressor::new(1 << 20).inflate(Codec::Gzip, &two).unwrap().len(), 2 * section.len());
+
+        // The checksum of an LZ4 frame's descriptor follows magic, flags and block size, and the content's length if given.
+        let mut lz4 = compressed(Codec::Lz4);
+        let checksum_at = if lz4[4] & 0x08 == 0 { 6 } else { 14 };
+        lz4[checksum_at] ^= 1;
+        refused(Codec::Lz4, &lz4, "B59: a wrong checksum of the frame's descriptor");
+    }
+
+    #[test]
     fn bare_snappy_blocks_are_read_as_librdkafka_writes_them() {
         let section = sample(5000);
         let block = snap::raw::Encoder::new().compress_vec(&section).unwrap();
