@@ -19,12 +19,12 @@ impl Shard {
         error: &ColdError,
         effects: &mut Effects,
     ) {
-        self.counters.damaged_ranges += 1;
-        let block = limits::BLOCK_BYTES as u32;
-        if let Some(owned) = self.partitions.get_mut(slot) {
-            owned.log.mark_damaged(segment, error.at as u32 / block * block, block);
+        let Some(owned) = self.partitions.get_mut(slot) else { return };
+        // How long the bad batch is can't be told; readers find a way on at the next entry of the index.
+        if owned.log.mark_damaged(segment, error.at as u32, limits::BLOCK_BYTES as u32) {
+            self.counters.damaged_ranges += 1;
+            effects.push(Effect::Damage(format!("{error}; reads of that range are refused")));
         }
-        effects.push(Effect::Damage(format!("{error}; reads of that range are refused")));
     }
 
     /// A block of an index is damaged: its segment is read without it.

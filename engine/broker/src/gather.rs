@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use cutwater_api::{Fetched, FetchedPart, Response, Ticket};
-use cutwater_log::{ColdRead, IndexRead, ReadPlan, Trimmed, trim_cold};
+use cutwater_log::{ColdRead, IndexRead, ReadHint, ReadPlan, Trimmed, trim_cold};
 use cutwater_model::storage::StorageErrorKind;
 use cutwater_model::{ErrorKind, MemoryRange, Now, Offset, ShardId, limits};
 
@@ -59,6 +59,8 @@ struct PartRead {
     /// The pages it goes into, as they were allocated.
     buffer: MemoryRange,
     bytes_max: u32,
+    /// What would have been asked for, had there been memory for it.
+    wanted: u32,
     /// What it took out of the budget.
     promised: u64,
     what: What,
@@ -68,6 +70,12 @@ struct PartRead {
 enum What {
     Batches(ColdRead),
     Index(IndexRead),
+}
+
+impl PartRead {
+    fn goes_on_at(&self, hint: ReadHint) -> bool {
+        matches!(&self.what, What::Batches(cold) if cold.goes_on_at(hint))
+    }
 }
 
 impl Gather {
@@ -174,6 +182,7 @@ impl Shard {
         fetched.high_watermark = owned.high_watermark.offset;
         fetched.log_start = owned.log.log_start();
         let mut bytes_max = u64::from(part.wanted.bytes_max).min(gather.budget) as u32;
+        let wanted_bytes = bytes_max;
         let is_first = gather.exceed_max_now() > 0 && gather.wanted == 0;
         let mut buffer = None;
         let plan = loop {
@@ -213,7 +222,8 @@ impl Shard {
                     let promised = gather.budget.min(u64::from(cold.usable));
                     let bytes_max = bytes_max.max(1);
                     let what = What::Batches(cold);
-                    let read = PartRead { slot, part: index, buffer, bytes_max, promised, what };
+                    let wanted = wanted_bytes;
+                    let read = PartRead { slot, part: index, buffer, bytes_max, wanted, promised, what };
                     self.read_part(reader, gather, read, effects);
                 } else {
                     self.settle.wants_memory = true;
@@ -224,7 +234,8 @@ impl Shard {
                 if let Some(buffer) = self.pages.allocate(wanted.len) {
                     let promised = u64::from(bytes_max);
                     let what = What::Index(wanted);
-                    let read = PartRead { slot, part: index, buffer, bytes_max, promised, what };
+                    let wanted = wanted_bytes;
+                    let read = PartRead { slot, part: index, buffer, bytes_max, wanted, promised, what };
                     self.read_part(reader, gather, read, effects);
                 } else {
                     self.settle.wants_memory = true;
@@ -375,6 +386,11 @@ impl Shard {
             {
                 self.pages.free(read.buffer);
                 part.hint = hint;
+            }
+            // The same read again would bring no more. Where memory was short for it, it may later.
+            Ok((Trimmed::NeedMore { bytes, hint }, _)) if bytes <= read.wanted && !read.goes_on_at(hint) => {
+                self.pages.free(read.buffer);
+                self.settle.wants_memory |= read.bytes_max < read.wanted;
             }
             Ok((Trimmed::NeedMore { bytes, hint }, _)) => {
                 self.pages.free(read.buffer);

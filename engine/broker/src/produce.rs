@@ -170,6 +170,8 @@ impl Shard {
         };
         match owned.stage {
             Stage::Open => {}
+            // A stop does not wait for a folder that the disk refuses.
+            Stage::Opening if self.is_stopping => return Err(Refusal::Final(ErrorKind::NotReady)),
             Stage::Opening => return Err(Refusal::NoRoomNow),
             Stage::Fenced => return Err(Refusal::Final(ErrorKind::StorageError)),
             Stage::Deleting => return Err(Refusal::Final(ErrorKind::UnknownTopicOrPartition)),

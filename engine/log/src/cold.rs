@@ -1,6 +1,7 @@
 //! Batches read back from a segment's file: found, and checked before anybody sees them. Lives on the shard's core.
 
 use cutwater_model::batch::{self, BatchError};
+use cutwater_model::limits::BATCH_BYTES_MAX;
 use cutwater_model::{FileName, MemoryRange, Offset, TimestampMs};
 
 use crate::partition::Partition;
@@ -26,6 +27,8 @@ pub struct ColdRead {
     pub skip: u32,
     /// So many bytes from there on are batches; the last may be cut.
     pub usable: u32,
+    /// No batch goes on behind them: the segment ends there, or what is shown of it, or a damaged range begins.
+    pub(crate) is_all: bool,
     /// Bytes that are only in memory yet, less than a block.
     pub suffix: Option<MemoryRange>,
     /// The base offset of the segment.
@@ -123,7 +126,10 @@ pub fn trim_cold(
             None => return Ok(found.map_or(Trimmed::Onward { hint }, done)),
             Some(Err(walked)) => match (walked.error, found) {
                 (BatchError::Cut { .. }, Some(found)) => return Ok(done(found)),
-                (BatchError::Cut { bytes, .. }, None) => {
+                // More is read only for a batch that can be there: else its length is not what was written.
+                (BatchError::Cut { bytes, .. }, None)
+                    if !plan.is_all && bytes <= BATCH_BYTES_MAX as usize =>
+                {
                     let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
                     return Ok(Trimmed::NeedMore { bytes, hint });
                 }
@@ -159,6 +165,14 @@ pub fn find_time(bytes: &[u8], target: TimestampMs) -> Option<(Offset, Timestamp
     }
     let record = batch.records().map_while(Result::ok).find(|record| record.timestamp >= target)?;
     Some((record.offset, record.timestamp))
+}
+
+impl ColdRead {
+    /// Whether a read that goes on there sees other bytes than this one.
+    #[must_use]
+    pub fn goes_on_at(&self, hint: ReadHint) -> bool {
+        hint.0.position > self.start.position
+    }
 }
 
 impl Partition {

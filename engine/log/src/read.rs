@@ -15,6 +15,9 @@ use crate::position::{BLOCK, LogEnd, RangeList, block_ceil, block_floor};
 use crate::segment::Segment;
 use crate::tail::TailPin;
 
+/// Damaged ranges of one segment that are remembered.
+const DAMAGED_RANGES_MAX: usize = 64;
+
 /// Where the last read of a reader stopped. Holds within one life of the process; the default is no hint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadHint(pub(crate) LogEnd);
@@ -109,11 +112,19 @@ impl Partition {
         self.tail.unpin(pin);
     }
 
-    /// Reads of that range are refused from now on.
-    pub fn mark_damaged(&mut self, base: Offset, at: u32, len: u32) {
-        if let Some(segment) = self.segment_mut(base) {
-            segment.damage = Some((at, len));
+    /// Reads of that range are refused from now on. Returns whether that is news.
+    pub fn mark_damaged(&mut self, base: Offset, at: u32, len: u32) -> bool {
+        let Some(segment) = self.segment_mut(base) else { return false };
+        if segment.damage.iter().any(|&(from, to)| (from..to).contains(&at)) {
+            return false;
         }
+        // Where there are more, the first of them are found again.
+        if segment.damage.len() == DAMAGED_RANGES_MAX {
+            segment.damage.remove(0);
+        }
+        segment.damage.push((at, at.saturating_add(len)));
+        segment.damage.sort_unstable();
+        true
     }
 
     /// A batch boundary at or before `from`, the nearest one known.
@@ -241,21 +252,22 @@ impl Partition {
         let search = if start.offset == from { 0 } else { INDEX_INTERVAL_BYTES };
         let wanted = at + u64::from(skip) + u64::from(bytes_max.max(BLOCK)) + u64::from(search);
         let mut end = block_ceil(wanted).min(block_ceil(batches_end)).min(written);
-        if let Some((damaged_at, damaged_len)) = segment.damage {
-            let damaged = origin + u64::from(damaged_at);
-            if start.position < damaged + u64::from(damaged_len) && end > damaged {
-                if at >= block_floor(damaged) {
-                    return ReadPlan::Damaged { file, at: u64::from(damaged_at), len: damaged_len };
-                }
-                end = block_floor(damaged);
+        // What comes before the next damaged range is read to the last byte, though they may share a block.
+        let mut batches_end = batches_end;
+        let next_damage = segment.damage.iter().find(|(_, to)| start.position < origin + u64::from(*to));
+        if let Some(&(from, to)) = next_damage {
+            let damaged = origin + u64::from(from);
+            if start.position >= damaged {
+                return ReadPlan::Damaged { file, at: u64::from(from), len: to - from };
             }
+            batches_end = batches_end.min(damaged);
+            end = end.min(block_ceil(damaged));
         }
         // What is cold ends at most a block before what is in memory: that block's bytes complete the last batch.
         let suffix_end = batches_end.min(end + u64::from(BLOCK));
         let suffix = (end == written).then(|| self.tail.contiguous(end, suffix_end)).flatten();
         let suffix_pin = suffix.map(|_| self.tail.pin(end, suffix_end));
-        let usable =
-            batches_end.min(end + u64::from(suffix.map_or(0, |it: MemoryRange| it.len))) - start.position;
+        let usable_end = batches_end.min(end + u64::from(suffix.map_or(0, |it: MemoryRange| it.len)));
         if let Some(segment) = self.segment_mut(base) {
             segment.pins += 1;
         }
@@ -265,7 +277,8 @@ impl Partition {
             at: at - origin,
             len: (end - at) as u32,
             skip,
-            usable: usable as u32,
+            usable: (usable_end - start.position) as u32,
+            is_all: usable_end == batches_end,
             suffix,
             base,
             start,

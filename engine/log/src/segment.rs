@@ -1,5 +1,7 @@
 //! One segment of a partition: what is known of its file. Lives on the shard's core, does no I/O.
 
+use alloc::vec::Vec;
+
 use cutwater_model::limits::{BLOCK_BYTES, INDEX_INTERVAL_BYTES};
 use cutwater_model::{FileName, Offset, TimestampMs};
 
@@ -61,8 +63,8 @@ pub(crate) struct Segment {
     pub(crate) is_index_flush_due: bool,
     /// Reads of its files under way.
     pub(crate) pins: u32,
-    /// A range that is known to be damaged: file position and length.
-    pub(crate) damage: Option<(u32, u32)>,
+    /// Ranges that are known to be damaged, by file position: where each begins and ends.
+    pub(crate) damage: Vec<(u32, u32)>,
 }
 
 impl Segment {
@@ -87,7 +89,7 @@ impl Segment {
             is_data_flush_due: false,
             is_index_flush_due: false,
             pins: 0,
-            damage: None,
+            damage: Vec::new(),
         }
     }
 

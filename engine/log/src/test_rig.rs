@@ -199,6 +199,7 @@ impl Rig {
             len,
             skip: 0,
             usable,
+            is_all: false,
             suffix,
             base: first,
             start,

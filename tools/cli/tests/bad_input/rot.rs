@@ -19,10 +19,10 @@ use super::support::raw::{Raw, batch_of, partition};
 
 const PARTITIONS: u32 = 2;
 /// Batches of each partition, and records of each batch.
-const BATCHES: i64 = 60;
+const BATCHES: i64 = 80;
 const RECORDS: i64 = 10;
 const VALUE_BYTES: usize = 3000;
-/// So that each partition has two: one that is sealed, one that is written.
+/// So that each partition has two that are sealed and one that is written.
 const SEGMENT_BYTES: u32 = 1 << 20;
 
 /// What must come of some damage.
