@@ -224,7 +224,9 @@ impl Shard {
 
     /// One of the journal's files that are still missing is made, slowly and out of the way (J1).
     fn make_journal_file(&mut self, effects: &mut Effects) {
-        if self.files.is_making_journal_file || self.is_stopping {
+        // A stop needs none, but for one without which what was accepted does not get into the journal.
+        let is_needed = !self.is_stopping || self.commit.is_full;
+        if self.files.is_making_journal_file || !is_needed {
             return;
         }
         let Some(&number) = self.files.missing_journal_files.last() else { return };

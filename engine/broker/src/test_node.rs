@@ -39,6 +39,7 @@ pub(crate) struct Seat {
     /// It takes no messages.
     pub(crate) is_deaf: bool,
     pub(crate) fences: u32,
+    pub(crate) has_stopped: bool,
     pub(crate) damages: Vec<String>,
 }
 
@@ -279,7 +280,8 @@ impl TestNode {
             Effect::Fence(_) => at.fences += 1,
             Effect::Damage(range) => at.damages.push(range),
             Effect::Close(connection, _) => at.closed.push(connection),
-            Effect::Control { .. } | Effect::Stopped => {}
+            Effect::Stopped => at.has_stopped = true,
+            Effect::Control { .. } => {}
             disk => {
                 let dir = if let Effect::RemoveDir { dir, .. } = disk { Some(dir) } else { None };
                 let failure = self.fails.and_then(|fails| fails(&disk));
@@ -324,6 +326,7 @@ impl Seat {
             inbox: (0..shards).map(|_| VecDeque::new()).collect(),
             is_deaf: false,
             fences: 0,
+            has_stopped: false,
             damages: Vec::new(),
         };
         (seat, report.notes)

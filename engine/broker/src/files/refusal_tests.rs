@@ -56,6 +56,31 @@ fn what_the_disk_refuses_is_asked_for_again_but_not_at_once() {
 }
 
 #[test]
+fn a_stop_waits_for_the_journal_file_that_it_needs() {
+    const BATCHES: usize = 60;
+    let mut node = TestNode::begin(1, 1, TopicConfig::default(), Some(journal_fails));
+    for _ in 0..100 {
+        node.turn();
+    }
+    // More than the one file there is can hold.
+    let partition = node.partition(0);
+    for _ in 0..BATCHES {
+        node.produce(0, partition, RequiredAcks::All, &batch_of(50_000));
+        node.turn();
+    }
+    node.fails = None;
+    node.hand(0, Input::Stop);
+    let mut waited_us = 0;
+    while !node.seats[0].has_stopped {
+        node.pass(RETRY_US / 10);
+        node.turn();
+        waited_us += RETRY_US / 10;
+        assert!(waited_us < 20 * RETRY_US, "it does not stop");
+    }
+    assert_eq!(node.seats[0].acks.len(), BATCHES, "each was answered");
+}
+
+#[test]
 fn a_deleted_topic_takes_its_folders_along_and_holds_up_nobody() {
     let mut node = TestNode::with_partitions(2, 5, TopicConfig::default());
     for seat in 0..2 {
