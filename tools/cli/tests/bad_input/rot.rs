@@ -218,12 +218,21 @@ fn damaged_segments_are_refused_by_range_and_named_and_nothing_false_is_read() {
         },
         Expect::Refused(BATCHES as usize),
     );
+}
+
+/// A segment says in its header whose it is, but nothing compares that with its name yet: a read takes the other
+/// partition's records for this one's.
+#[test]
+#[ignore = "an open fault: the header of a segment is not compared before it is read"]
+fn a_segment_of_another_partition_is_refused() {
+    let base = Base::stopped("foreign-segment");
     base.check(
         "B149: a segment of another partition",
         |base, data| {
-            fs::copy(&base.files(data, 1, "log")[0], &first(base, data)).unwrap();
+            let (own, foreign) = (&base.files(data, 0, "log")[0], &base.files(data, 1, "log")[0]);
+            fs::copy(foreign, own).unwrap();
         },
-        Expect::Refused(SEGMENT),
+        Expect::Refused(BATCHES as usize),
     );
 }
 
@@ -264,7 +273,7 @@ fn an_index_that_is_gone_or_wrong_costs_no_record() {
     base.check(
         "B148: of another partition",
         |base, data| {
-            fs::copy(&base.files(data, 1, "index")[0], &first(base, data)).unwrap();
+            fs::copy(&base.files(data, 1, "index")[0], first(base, data)).unwrap();
         },
         Expect::All,
     );
