@@ -1,7 +1,8 @@
 //! Large batches on their way straight to their segment (STORAGE.md section 2).
 //!
 //! Written by the partition's own writes, durable, at full length; only then does the reference enter a group (B1).
-//! While one is under way the partition's later batches wait behind it (B2).
+//! Several may be under way, and their references enter in the order of their offsets. Smaller batches, whose bytes the
+//! journal carries, wait behind them (B2).
 
 use alloc::vec::Vec;
 
@@ -15,9 +16,10 @@ use crate::partition::{Slot, Stage};
 use crate::produce::Pending;
 use crate::shard::{Purpose, Shard};
 
-/// The bulk batch of one partition.
+/// A bulk batch of a partition.
 #[derive(Debug)]
 pub(crate) struct Bulk {
+    number: u32,
     appended: Appended,
     pending: Pending,
     plan: Option<BulkPlan>,
@@ -35,17 +37,18 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) {
-        let bulk = Bulk { appended: *appended, pending, plan: None, writes_left: 0, begun_us: now.mono_us };
         if let Some(owned) = self.partitions.get_mut(slot) {
-            owned.bulk = Some(bulk);
+            let number = owned.bulks.back().map_or(0, |last| last.number.wrapping_add(1));
+            let (appended, begun_us) = (*appended, now.mono_us);
+            owned.bulks.push_back(Bulk { number, appended, pending, plan: None, writes_left: 0, begun_us });
         }
         self.plan_bulk(slot, effects);
     }
 
-    /// Hands out the writes of a bulk batch, once its segment is ready for it.
+    /// Hands out the writes of the newest bulk batch, once its segment is ready for it.
     pub(crate) fn plan_bulk(&mut self, slot: Slot, effects: &mut Effects) {
         let Some(owned) = self.partitions.get_mut(slot) else { return };
-        let Some(bulk) = owned.bulk.as_mut().filter(|bulk| bulk.plan.is_none()) else { return };
+        let Some(bulk) = owned.bulks.back_mut().filter(|bulk| bulk.plan.is_none()) else { return };
         let Some(plan) = owned.log.begin_bulk(&self.slab, &bulk.appended) else {
             // Its segment is being opened, or an earlier one is still being written.
             self.files.wants_space(slot);
@@ -57,14 +60,14 @@ impl Shard {
         for (index, write) in plan.writes.iter().enumerate() {
             owned.ops += 1;
             self.counters.bulk_bytes += u64::from(write.memory.len);
-            let op = self.ops.start(Purpose::Bulk(slot, index as u32));
+            let op = self.ops.start(Purpose::Bulk(slot, bulk.number, index as u32));
             let (file, at, memory) = (write.file, write.at, write.memory);
             effects.push(Effect::Write { op, file, at, memory, durable: true });
         }
         let is_written = plan.writes.is_empty();
         bulk.plan = Some(plan);
         if is_written {
-            self.refer_to_bulk(slot);
+            self.refer_to_bulks(slot);
         }
     }
 
@@ -72,6 +75,7 @@ impl Shard {
     pub(crate) fn on_bulk_done(
         &mut self,
         slot: Slot,
+        number: u32,
         index: u32,
         result: Result<u32, StorageErrorKind>,
         now: Now,
@@ -79,7 +83,7 @@ impl Shard {
     ) {
         let Some(owned) = self.partitions.get_mut(slot) else { return };
         owned.ops -= 1;
-        let Some(bulk) = owned.bulk.as_mut() else { return };
+        let Some(bulk) = owned.bulks.iter_mut().find(|bulk| bulk.number == number) else { return };
         let Some(write) = bulk.plan.as_ref().and_then(|plan| plan.writes.get(index as usize)) else { return };
         bulk.writes_left -= 1;
         match result {
@@ -91,30 +95,40 @@ impl Shard {
         }
         self.stages.bulk.record(now.mono_us.saturating_sub(bulk.begun_us), 1);
         if owned.stage == Stage::Deleting {
-            self.give_up_bulk(slot, ErrorKind::UnknownTopicOrPartition, effects);
+            self.give_up_bulks(slot, ErrorKind::UnknownTopicOrPartition, effects);
             return;
         }
         if owned.log.is_fenced() {
             self.fence_partition(slot, result.err().unwrap_or(StorageErrorKind::Device), effects);
             return;
         }
-        self.refer_to_bulk(slot);
+        if self.commit.has_failed {
+            self.give_up_bulks(slot, ErrorKind::StorageError, effects);
+            return;
+        }
+        self.refer_to_bulks(slot);
     }
 
-    /// A segment of the partition failed, or its topic is deleted: its large batch will not be journaled. One whose writes
-    /// are under way is given up when they have come back.
-    pub(crate) fn give_up_bulk(&mut self, slot: Slot, kind: ErrorKind, effects: &mut Effects) {
+    /// A segment of the partition failed, or its topic is deleted: its large batches will not be journaled. Those whose
+    /// writes are under way are given up when they have come back.
+    pub(crate) fn give_up_bulks(&mut self, slot: Slot, kind: ErrorKind, effects: &mut Effects) {
         let Some(owned) = self.partitions.get_mut(slot) else { return };
-        let Some(failed) = owned.bulk.take_if(|bulk| bulk.writes_left == 0) else { return };
-        owned.log.bulk_failed();
-        if !failed.pending.is_answered {
-            self.refuse(failed.pending.asker, kind, effects);
+        let mut refused = Vec::new();
+        owned.bulks.retain(|bulk| {
+            if bulk.writes_left == 0 {
+                owned.log.bulk_failed(bulk.plan.as_ref());
+                refused.push(bulk.pending);
+            }
+            bulk.writes_left > 0
+        });
+        for pending in refused.iter().filter(|pending| !pending.is_answered) {
+            self.refuse(pending.asker, kind, effects);
         }
     }
 
-    /// The reference to a durable bulk batch enters the open group, or waits for room there.
-    fn refer_to_bulk(&mut self, slot: Slot) {
-        if !self.try_refer(slot) {
+    /// The references to durable bulk batches enter the open group, in the order of their offsets, or wait for room there.
+    fn refer_to_bulks(&mut self, slot: Slot) {
+        if !self.try_refer(slot) && !self.referring.contains(&slot) {
             self.referring.push(slot);
         }
     }
@@ -126,36 +140,40 @@ impl Shard {
         self.referring = waiting;
     }
 
+    /// False: there was no room for one of them.
     fn try_refer(&mut self, slot: Slot) -> bool {
-        let Some(owned) = self.partitions.get_mut(slot) else { return true };
-        let Some(Bulk { appended, pending, plan: Some(plan), .. }) = &owned.bulk else { return true };
-        let remainder = self.slab.get(plan.entry.remainder);
-        if self.commit.has_failed {
-            return true;
+        while let Some(owned) = self.partitions.get_mut(slot)
+            && let Some(Bulk { appended, pending, plan: Some(plan), writes_left: 0, .. }) =
+                owned.bulks.front()
+            && !self.commit.has_failed
+        {
+            let remainder = owned.log.bulk_remainder(plan);
+            let payload_bytes = BulkRef::BYTES + remainder.len as usize;
+            if !self.commit.make_room(&self.slab, payload_bytes, self.now) {
+                return false;
+            }
+            self.scratch.clear();
+            self.scratch.extend_from_slice(self.slab.get(remainder));
+            let head = EntryHead {
+                kind: EntryKind::BulkRef,
+                partition: owned.id,
+                leader_epoch: owned.log.epoch(),
+                base_offset: appended.base_offset,
+                last_offset: Offset(appended.end.offset.0 - 1),
+                segment_base: appended.segment,
+                position: appended.position,
+                bulk_bytes: appended.len,
+                arrival: plan.entry.arrival,
+            };
+            let fixed = plan.entry.encode();
+            let payload = [&fixed[..], &self.scratch];
+            self.commit.push(&mut self.slab, &head, &payload, slot, &mut owned.mark, appended.end);
+            self.commit.answer_later(*pending);
+            owned.log.bulk_written(plan);
+            owned.bulks.pop_front();
+            self.note_dirty(slot);
+            self.hurry_unsettled(slot);
         }
-        if !self.commit.make_room(&self.slab, BulkRef::BYTES + remainder.len(), self.now) {
-            return false;
-        }
-        let remainder: Vec<u8> = remainder.to_vec();
-        let head = EntryHead {
-            kind: EntryKind::BulkRef,
-            partition: owned.id,
-            leader_epoch: owned.log.epoch(),
-            base_offset: appended.base_offset,
-            last_offset: Offset(appended.end.offset.0 - 1),
-            segment_base: appended.segment,
-            position: appended.position,
-            bulk_bytes: appended.len,
-            arrival: plan.entry.arrival,
-        };
-        let fixed = plan.entry.encode();
-        let payload = [&fixed[..], &remainder];
-        self.commit.push(&mut self.slab, &head, &payload, slot, &mut owned.mark, appended.end);
-        self.commit.answer_later(*pending);
-        owned.log.bulk_written(plan);
-        owned.bulk = None;
-        self.note_dirty(slot);
-        self.hurry_unsettled(slot);
         true
     }
 }

@@ -263,5 +263,8 @@ impl Shard {
         for slot in core::mem::take(&mut self.deferring) {
             self.refuse_deferred(slot, ErrorKind::StorageError, effects);
         }
+        for slot in (0..self.partitions.slots()).map(Slot) {
+            self.give_up_bulks(slot, ErrorKind::StorageError, effects);
+        }
     }
 }

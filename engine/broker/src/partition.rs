@@ -52,8 +52,8 @@ pub(crate) struct Owned {
     pub(crate) high_watermark: LogEnd,
     /// Where it stands in the open group.
     pub(crate) mark: Mark,
-    /// The large batch on its way to the segment.
-    pub(crate) bulk: Option<Bulk>,
+    /// Large batches on their way to the segment, in the order of their offsets.
+    pub(crate) bulks: VecDeque<Bulk>,
     pub(crate) deferred: VecDeque<Deferred>,
     pub(crate) watchers: Vec<Watcher>,
     /// Whether it is on the shard's list of partitions to look at.
@@ -96,7 +96,7 @@ impl Partitions {
             has_folder: stage != Stage::Opening,
             high_watermark,
             mark: Mark::default(),
-            bulk: None,
+            bulks: VecDeque::new(),
             deferred: VecDeque::new(),
             watchers: Vec::new(),
             is_woken: false,

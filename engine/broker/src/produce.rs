@@ -8,7 +8,7 @@ use cutwater_api::{Produce, Produced, RequiredAcks, Ticket};
 use cutwater_journal::{EntryHead, EntryKind, Sequence};
 use cutwater_log::{Appended, LogEnd, NoRoom, ProducerBatch, ProducerVerdict};
 use cutwater_model::batch::{self, Header, Limits, Summary, TimestampPatch};
-use cutwater_model::limits::MEMORY_AHEAD_RECORDS_MAX;
+use cutwater_model::limits::{BULKS_IN_FLIGHT_MAX, MEMORY_AHEAD_RECORDS_MAX};
 use cutwater_model::topic::{Durability, TimestampType};
 use cutwater_model::{ErrorKind, Now, Offset, ShardId, TimestampMs};
 
@@ -204,6 +204,11 @@ impl Shard {
             check_ahead(owned, i64::from(summary.record_count))?;
         }
         let is_small = bytes.len() < self.config.bulk_bytes_least as usize;
+        // B2: an entry that carries its batch comes after the references to those before it.
+        let bulks_max = if is_small { 0 } else { BULKS_IN_FLIGHT_MAX - 1 };
+        if owned.bulks.len() > bulks_max {
+            return Err(Refusal::NoRoomNow);
+        }
         if is_small && !self.commit.make_room(&self.slab, bytes.len(), now) {
             self.submit_groups(now, effects);
             if !self.commit.make_room(&self.slab, bytes.len(), now) {

@@ -268,7 +268,7 @@ impl Shard {
                 return;
             }
         }
-        if !owned.is_hurried && (owned.is_unsettled || owned.bulk.is_some() || self.settle.wants_memory) {
+        if !owned.is_hurried && (owned.is_unsettled || !owned.bulks.is_empty() || self.settle.wants_memory) {
             owned.is_hurried = true;
             self.settle.hurried.push_back(slot);
         }
@@ -312,7 +312,7 @@ impl Shard {
                 "partition {id} takes no appends: its segment could not be written: {kind}"
             )));
         }
-        self.give_up_bulk(slot, ErrorKind::StorageError, effects);
+        self.give_up_bulks(slot, ErrorKind::StorageError, effects);
         self.refuse_deferred(slot, ErrorKind::StorageError, effects);
         self.settle_by_carrying(slot);
     }

@@ -55,7 +55,7 @@ pub struct Shard {
     pub(crate) woken: Vec<Slot>,
     /// Partitions with batches that wait for room.
     pub(crate) deferring: Vec<Slot>,
-    /// Partitions whose durable bulk batch waits for room in a group.
+    /// Partitions whose durable bulk batches wait for room in a group.
     pub(crate) referring: Vec<Slot>,
     pub(crate) scratch: Vec<u8>,
     /// The moment of the input that is being handled.
@@ -71,7 +71,7 @@ pub(crate) enum Purpose {
     /// A group of the journal.
     Group(Sequence),
     /// A write of a large batch of a partition.
-    Bulk(Slot, u32),
+    Bulk(Slot, u32, u32),
     /// Making files: segments, journal files, pool.
     Files(crate::files::Step),
     /// Write-backs and flushes of segments.
@@ -187,7 +187,9 @@ impl Shard {
     ) {
         match self.ops.finish(op) {
             Some(Purpose::Group(sequence)) => self.on_group_done(sequence, result, now, effects),
-            Some(Purpose::Bulk(slot, index)) => self.on_bulk_done(slot, index, result, now, effects),
+            Some(Purpose::Bulk(slot, number, index)) => {
+                self.on_bulk_done(slot, number, index, result, now, effects);
+            }
             Some(Purpose::Files(step)) => self.on_files_done(step, result, now, effects),
             Some(Purpose::Settle(step)) => self.on_settle_done(step, result, now, effects),
             Some(Purpose::Checkpoint(step)) => self.on_checkpoint_done(step, result, now, effects),

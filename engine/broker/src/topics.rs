@@ -71,7 +71,7 @@ impl Shard {
         let readers: Vec<_> = owned.watchers.iter().map(|watcher| watcher.reader).collect();
         self.partitions.hide(slot);
         self.forget_unsettled(slot);
-        self.give_up_bulk(slot, ErrorKind::UnknownTopicOrPartition, effects);
+        self.give_up_bulks(slot, ErrorKind::UnknownTopicOrPartition, effects);
         self.refuse_deferred(slot, ErrorKind::UnknownTopicOrPartition, effects);
         for reader in readers {
             self.lose_partition(reader, slot);
@@ -109,7 +109,7 @@ impl Shard {
         let Some(owned) = self.partitions.get_mut(slot) else { return true };
         // A bulk batch that was under way enters a group after the deletion began.
         let is_named = oldest.is_some_and(|oldest| oldest <= owned.mark.group());
-        if is_named || owned.ops > 0 || owned.pins > 0 || owned.bulk.is_some() || !owned.log.is_idle() {
+        if is_named || owned.ops > 0 || owned.pins > 0 || !owned.bulks.is_empty() || !owned.log.is_idle() {
             return false;
         }
         let Some(mut owned) = self.partitions.remove(slot) else { return true };

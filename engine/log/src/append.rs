@@ -43,8 +43,8 @@ pub enum NoRoom {
     /// The segment's space is not written yet, or the disk is full (S4).
     #[error("the segment's space is not there yet; carry out the plan of needs_space, then append again")]
     SegmentSpace,
-    /// A bulk batch is on its way to the segment (B2).
-    #[error("a bulk write of this partition is in flight; append after it")]
+    /// A bulk batch waits for its segment, or is on its way to the one that is full now (B2).
+    #[error("a bulk batch of this partition is on its way to its segment; append after it")]
     Bulk,
     /// No segment can hold it.
     #[error("the batch is larger than the {bytes_max} bytes that a segment holds")]
@@ -117,12 +117,14 @@ impl Partition {
         if self.is_fenced {
             return Err(NoRoom::Fenced);
         }
-        if self.bulk.is_busy() {
+        if self.bulk.is_waiting {
             return Err(NoRoom::Bulk);
         }
         let last_offset = self.end.offset.after(incoming.records);
         match self.segments.back() {
             Some(active) if !active.is_sealed && active.can_hold(incoming.len, last_offset) => {}
+            // The next segment begins when all of this one is in the journal, so a run never waits for another.
+            _ if self.bulk.is_busy() => return Err(NoRoom::Bulk),
             _ => self.roll_for(slab, incoming.len, arrival)?,
         }
         // The last segment is there and open: roll_for made one, or the match above found it.

@@ -23,20 +23,18 @@ use crate::position::{BLOCK, block_floor};
 use crate::segment::Opening;
 use crate::writeback::{Part, WritePlan};
 
-/// Where a partition stands with its bulk batch; there is one at a time (B2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum BulkState {
-    #[default]
-    Idle,
-    /// Appended to the tail, not handed out: the segment is not ready for it.
-    Waiting,
-    /// Handed out.
-    Writing,
+/// Where a partition stands with its bulk batches.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BulkState {
+    /// The newest one is in the tail and not handed out: the segment is not ready for it.
+    pub(crate) is_waiting: bool,
+    /// How many are handed out and not journaled yet.
+    pub(crate) writing: u32,
 }
 
 impl BulkState {
     pub(crate) fn is_busy(self) -> bool {
-        self != Self::Idle
+        self.is_waiting || self.writing > 0
     }
 }
 
@@ -45,8 +43,10 @@ impl BulkState {
 pub struct BulkPlan {
     /// To be written with RWF_DSYNC, in any order.
     pub writes: Vec<WritePlan>,
-    /// To be journaled once all writes are done.
+    /// To be journaled once all writes are done, and the entries of all batches before it are journaled.
     pub entry: BulkRef,
+    /// The tail positions behind the run, up to the batch's end.
+    remainder: (u64, u64),
 }
 
 /// The journal entry of a bulk batch: all that replay needs, without reading the segment (R4).
@@ -64,12 +64,10 @@ pub struct BulkRef {
     pub arrival: TimestampMs,
     /// The batch's header, as stored.
     pub header: [u8; BATCH_HEADER_BYTES],
-    /// The batch's bytes behind the run's last whole block, in the slab; empty on replay.
-    pub remainder: MemoryRange,
 }
 
 impl BulkRef {
-    /// How many bytes the fixed part has; the remainder's bytes follow it in the entry's payload.
+    /// How many bytes the fixed part has. The batch's bytes behind the run's last whole block follow it in the payload.
     pub const BYTES: usize = 8 + 4 + 4 + 8 + 8 + BATCH_HEADER_BYTES;
 
     /// Writes the fixed part.
@@ -95,7 +93,6 @@ impl BulkRef {
             digest: reader.u64()?,
             arrival: TimestampMs(reader.i64()?),
             header: reader.array()?,
-            remainder: MemoryRange::default(),
         };
         Some((entry, Header::read(&entry.header), reader.0))
     }
@@ -103,10 +100,11 @@ impl BulkRef {
 
 impl Partition {
     /// Plans the writes of a large batch just appended, in place of a Data entry in the journal. `None`: its segment is
-    /// not ready; ask again after the next [`Partition::opened`] or [`Partition::written`]. The partition takes no
-    /// append until [`Partition::bulk_written`] (B2).
+    /// not ready; ask again after the next [`Partition::opened`] or [`Partition::written`]. Until then the partition
+    /// takes no append. Later bulk batches may follow at once; batches that the journal carries have to wait for
+    /// [`Partition::bulk_written`], so that their entries come after this one's (B2).
     pub fn begin_bulk(&mut self, slab: &Slab, appended: &Appended) -> Option<BulkPlan> {
-        self.bulk = BulkState::Waiting;
+        self.bulk.is_waiting = true;
         let run_start = self.writeback.planned;
         let run_end = block_floor(appended.end.position);
         let segment = self.segments.back()?;
@@ -137,8 +135,7 @@ impl Partition {
                 self.writeback.push(end);
             }
         }
-        self.bulk = BulkState::Writing;
-        let remainder = self.tail.contiguous(run_end, appended.end.position).unwrap_or_default();
+        self.bulk = BulkState { is_waiting: false, writing: self.bulk.writing + 1 };
         let digest = self.segments.back().map_or(0, |segment| segment.index.mark().running);
         let entry = BulkRef {
             segment: base,
@@ -147,33 +144,37 @@ impl Partition {
             digest,
             arrival,
             header,
-            remainder,
         };
-        Some(BulkPlan { writes, entry })
+        Some(BulkPlan { writes, entry, remainder: (run_end, appended.end.position) })
     }
 
-    /// All writes of the plan are done; now its entry may be journaled, and the partition takes appends again.
+    /// Where the batch's bytes behind the run's last whole block are now. They stay in memory while they are not durable,
+    /// but may move.
+    #[must_use]
+    pub fn bulk_remainder(&self, plan: &BulkPlan) -> MemoryRange {
+        let (from, to) = plan.remainder;
+        self.tail.contiguous(from, to).unwrap_or_default()
+    }
+
+    /// All writes of the plan are done; now its entry may be journaled.
     ///
     /// Each single write was told to [`Partition::written`] or [`Partition::write_failed`] before.
     pub fn bulk_written(&mut self, _plan: &BulkPlan) {
-        self.bulk = BulkState::Idle;
+        self.bulk.writing = self.bulk.writing.saturating_sub(1);
     }
 
-    /// The batch was given up, because a write of its partition failed; it is not journaled.
-    pub fn bulk_failed(&mut self) {
-        self.bulk = BulkState::Idle;
+    /// A batch was given up, because a write of its partition failed; it is not journaled.
+    pub fn bulk_failed(&mut self, plan: Option<&BulkPlan>) {
+        match plan {
+            Some(plan) => self.bulk_written(plan),
+            None => self.bulk.is_waiting = false,
+        }
     }
 
     /// Whether a bulk batch is on its way.
     #[must_use]
     pub fn is_bulk_busy(&self) -> bool {
         self.bulk.is_busy()
-    }
-}
-
-impl BulkState {
-    pub(crate) fn is_writing(self) -> bool {
-        self == Self::Writing
     }
 }
 

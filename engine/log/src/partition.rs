@@ -81,7 +81,7 @@ impl Partition {
             spare: None,
             growth: Growth::new(SEGMENT_GROWTH_BYTES_LEAST),
             writeback: Writeback::new(covered),
-            bulk: BulkState::Idle,
+            bulk: BulkState::default(),
             producers: Producers::default(),
             is_fenced: false,
             is_incomplete: false,

@@ -3,7 +3,7 @@
 //! Everything is carried out in the order a seed draws. The disk keeps what was flushed apart from what was only
 //! written, and a crash mixes the two block by block. What the partition should hold is a plain list of batches.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use cutwater_model::batch;
@@ -42,7 +42,8 @@ struct Journaled {
 
 enum Pending {
     Write(WritePlan, Vec<u8>),
-    BulkWrite(WritePlan, Vec<u8>),
+    /// With the offset of its batch.
+    BulkWrite(WritePlan, Vec<u8>, Offset),
     /// With the blocks that were written and not flushed when it was asked for.
     Flush(FlushPlan, Vec<(u64, Vec<u8>)>),
     Open(OpenPlan),
@@ -65,7 +66,8 @@ pub(crate) struct Rig {
     journal: Vec<Journaled>,
     sequence: u64,
     durable_sequence: u64,
-    bulk: Option<(Appended, Vec<u8>, Option<BulkPlan>)>,
+    /// Bulk batches on their way: each with its plan, once it has one, and how many of its writes are not done.
+    bulks: VecDeque<(Appended, Option<BulkPlan>, usize)>,
     checkpoint: Option<Vec<u8>>,
     held: Vec<(HotRead, Vec<u8>)>,
     clock: i64,
@@ -94,7 +96,7 @@ impl Rig {
             journal: Vec::new(),
             sequence: 0,
             durable_sequence: 0,
-            bulk: None,
+            bulks: VecDeque::new(),
             checkpoint: None,
             held: Vec::new(),
             clock: 1_000_000,
@@ -142,6 +144,10 @@ impl Rig {
         let batch = test_support::batch(&mut self.random, records, bytes, time, sequence);
         let arrival = TimestampMs(self.clock);
         let before = self.partition.end();
+        if batch.len() < BULK_BYTES_LEAST as usize && !self.bulks.is_empty() {
+            // The entries of a journal are in the order of their offsets (B2).
+            return None;
+        }
         let result = if self.random.below(4) == 0 {
             let memory = self.pages.allocate(batch.len() as u32)?;
             let exact = cutwater_model::MemoryRange { at: memory.at, len: batch.len() as u32 };
@@ -174,7 +180,7 @@ impl Rig {
             bytes: stamped.clone(),
         });
         if stamped.len() >= BULK_BYTES_LEAST as usize {
-            self.bulk = Some((appended, stamped, None));
+            self.bulks.push_back((appended, None, 0));
             self.try_bulk();
         } else {
             self.journal_record(Record::Data { appended, bytes: stamped });
@@ -225,25 +231,30 @@ impl Rig {
     }
 
     fn try_bulk(&mut self) {
-        let Some((appended, _, plan @ None)) = &mut self.bulk else { return };
+        let Some((appended, plan @ None, writes)) = self.bulks.back_mut() else { return };
         *plan = self.partition.begin_bulk(&self.slab, appended);
         if let Some(plan) = plan {
+            *writes = plan.writes.len();
             for write in &plan.writes {
-                self.pending.push(Pending::BulkWrite(*write, self.slab.get(write.memory).to_vec()));
+                let bytes = self.slab.get(write.memory).to_vec();
+                self.pending.push(Pending::BulkWrite(*write, bytes, appended.base_offset));
             }
         }
-        self.end_bulk();
+        self.end_bulks();
+    }
+
+    /// Journals the bulk batches that are written, up to the first that is not.
+    fn end_bulks(&mut self) {
+        while matches!(self.bulks.front(), Some((_, Some(_), 0))) {
+            self.end_bulk();
+        }
     }
 
     fn end_bulk(&mut self) {
-        let is_writing = self.pending.iter().any(|pending| matches!(pending, Pending::BulkWrite(..)));
-        if is_writing || !matches!(self.bulk, Some((_, _, Some(_)))) {
-            return;
-        }
-        let Some((appended, _, Some(plan))) = self.bulk.take() else { return };
+        let Some((appended, Some(plan), 0)) = self.bulks.pop_front() else { return };
         self.partition.bulk_written(&plan);
         let mut payload = plan.entry.encode().to_vec();
-        payload.extend_from_slice(self.slab.get(plan.entry.remainder));
+        payload.extend_from_slice(self.slab.get(self.partition.bulk_remainder(&plan)));
         assert!(BulkRef::decode(&payload).is_some());
         self.journal_record(Record::Bulk { payload, end: appended.end });
     }
@@ -341,12 +352,16 @@ impl Rig {
                 Self::put(&mut self.written, plan.file, plan.at, &bytes);
                 self.partition.written(&mut self.pages, &plan);
             }
-            Pending::BulkWrite(plan, bytes) => {
+            Pending::BulkWrite(plan, bytes, offset) => {
                 assert_eq!(self.slab.get(plan.memory), &bytes, "seed {}: memory of a write stays", self.seed);
                 Self::put(&mut self.written, plan.file, plan.at, &bytes);
                 Self::put(&mut self.flushed, plan.file, plan.at, &bytes);
                 self.partition.written(&mut self.pages, &plan);
-                self.end_bulk();
+                if let Some((_, _, writes)) = self.bulks.iter_mut().find(|bulk| bulk.0.base_offset == offset)
+                {
+                    *writes -= 1;
+                }
+                self.end_bulks();
             }
             Pending::Flush(plan, blocks) => {
                 for (at, block) in blocks {
@@ -676,7 +691,7 @@ impl Rig {
     pub(crate) fn crash(&mut self) {
         self.held.clear();
         self.pending.clear();
-        self.bulk = None;
+        self.bulks.clear();
         let durable = self.durable_sequence;
         self.journal.retain(|journaled| journaled.sequence <= durable);
         let end = self.partition.durable().offset;

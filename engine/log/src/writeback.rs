@@ -155,10 +155,6 @@ impl Partition {
     /// Frees the oldest memory until at most `keep_bytes` are held: what the files have, flushed, and nobody uses. With
     /// 0 an idle partition keeps one block. Says how many bytes it freed.
     pub fn evict(&mut self, slab: &mut Slab, pages: &mut Pages, keep_bytes: u32) -> u32 {
-        if self.bulk.is_busy() {
-            // The plan names the remainder's memory until its entry is journaled.
-            return 0;
-        }
         let flushed = self.writeback.flushed.covered.end;
         self.tail.evict(slab, pages, flushed, keep_bytes)
     }
@@ -185,7 +181,7 @@ impl Partition {
     }
 
     fn next_data_write(&mut self, slab: &Slab, bytes_max: u32) -> Option<WritePlan> {
-        if self.bulk.is_writing() || self.writeback.in_flight.len() >= WRITES_IN_FLIGHT_MAX {
+        if self.bulk.writing > 0 || self.writeback.in_flight.len() >= WRITES_IN_FLIGHT_MAX {
             return None;
         }
         let target = self.take_target().unwrap_or(self.covered());

@@ -19,6 +19,8 @@ pub const GROUP_BYTES_MAX: u32 = 512 * KIB;
 pub const GROUPS_IN_FLIGHT_MAX: usize = 4;
 /// A batch or a pending run from this size on is written straight to its segment.
 pub const BULK_BYTES_LEAST: u32 = 64 * KIB;
+/// Batches of one partition that may be on their way straight to its segment.
+pub const BULKS_IN_FLIGHT_MAX: usize = 16;
 
 // Batches and records.
 /// The header of a RecordBatch v2.

@@ -6,52 +6,90 @@ use std::collections::VecDeque;
 
 /// From this size on a buffer is kept for the next large frame instead of being freed.
 const LARGE_BYTES: usize = 64 * 1024;
+/// What a connection without anything waiting is received into where its frames are large.
+pub(crate) const FRONT_BYTES: usize = 4096;
 
 /// Bytes from the front of what a peer sent and nobody has consumed.
 #[derive(Debug, Default)]
 pub(crate) struct Assembly {
+    /// Room, all of it initialized; what has come is in `consumed..filled`.
     bytes: Vec<u8>,
-    /// Of these, so many are consumed.
     consumed: usize,
+    filled: usize,
     /// Another look is worth it once there are so many.
     needed: usize,
+    /// Room that is lent to a receive.
+    lent: usize,
 }
 
 impl Assembly {
     /// Whether nothing waits.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.filled == 0
     }
 
     /// What waits.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes[self.consumed..]
+        self.bytes.get(self.consumed..self.filled).unwrap_or_default()
+    }
+
+    fn len(&self) -> usize {
+        self.filled - self.consumed
     }
 
     /// Whether there is enough for another look.
     pub(crate) fn is_whole(&self) -> bool {
-        !self.bytes.is_empty() && self.bytes().len() >= self.needed
+        self.filled > 0 && self.len() >= self.needed
+    }
+
+    /// How many bytes are missing for another look.
+    pub(crate) fn missing(&self) -> usize {
+        self.needed.saturating_sub(self.len())
     }
 
     /// Says how many bytes are needed in all before another look is worth it.
     pub(crate) fn need(&mut self, bytes: usize) {
-        self.needed = bytes.max(self.bytes().len() + 1);
+        self.needed = bytes.max(self.len() + 1);
     }
 
     /// Takes what is missing from the front of `from` and returns how many bytes that was.
     pub(crate) fn take(&mut self, from: &[u8], pool: &mut AssemblyPool) -> usize {
-        let missing = self.needed.saturating_sub(self.bytes().len()).min(from.len());
+        let missing = self.missing().min(from.len());
         self.put(&from[..missing], pool);
         missing
     }
 
     /// Takes all bytes, whether they are needed now or not.
     pub(crate) fn put(&mut self, from: &[u8], pool: &mut AssemblyPool) {
-        if self.bytes.len() + from.len() > self.bytes.capacity() {
-            self.grow(self.bytes().len() + from.len(), pool);
+        self.make_room(from.len(), pool);
+        self.bytes[self.filled..][..from.len()].copy_from_slice(from);
+        self.filled += from.len();
+    }
+
+    /// Lends the room behind what has come, for a receive of at least `bytes` where as much is needed: the buffer, and
+    /// which part of it may be written. Nothing else may be done with it until [`Assembly::take_back`].
+    pub(crate) fn lend(&mut self, bytes: usize, pool: &mut AssemblyPool) -> (Vec<u8>, usize, usize) {
+        if self.filled == self.bytes.len() {
+            let room = if self.is_empty() { bytes.min(FRONT_BYTES) } else { 1 };
+            self.make_room(room, pool);
         }
-        self.bytes.extend_from_slice(from);
+        self.lent = self.bytes.capacity();
+        let end = self.bytes.len().min(self.filled + self.missing().max(bytes));
+        (core::mem::take(&mut self.bytes), self.filled, end)
+    }
+
+    /// The buffer is back, with so many bytes more.
+    pub(crate) fn take_back(&mut self, buffer: Vec<u8>, received: usize) {
+        self.lent = 0;
+        self.filled = (self.filled + received).min(buffer.len());
+        self.bytes = buffer;
+    }
+
+    fn make_room(&mut self, bytes: usize, pool: &mut AssemblyPool) {
+        if self.filled + bytes > self.bytes.len() {
+            self.grow(self.len() + bytes, pool);
+        }
     }
 
     /// Makes room for `len` bytes in all, at most four times what has come. A used buffer that is large enough costs
@@ -61,11 +99,12 @@ impl Assembly {
         let wanted = self.needed.max(len);
         let mut larger = match pool.take(wanted) {
             Some(used) => used,
-            None => Vec::with_capacity(wanted.min(len * 4)),
+            None => vec![0; wanted.min(len * 4)],
         };
-        larger.extend_from_slice(self.bytes());
+        larger[..self.len()].copy_from_slice(self.bytes());
         pool.held = (pool.held + larger.capacity()).saturating_sub(self.bytes.capacity());
         pool.keep(core::mem::replace(&mut self.bytes, larger));
+        self.filled = self.len();
         self.consumed = 0;
     }
 
@@ -73,7 +112,7 @@ impl Assembly {
     pub(crate) fn consume(&mut self, bytes: usize, pool: &mut AssemblyPool) {
         self.consumed += bytes;
         self.needed = 0;
-        if self.consumed >= self.bytes.len() {
+        if self.consumed >= self.filled {
             self.clear(pool);
         }
     }
@@ -83,17 +122,16 @@ impl Assembly {
         if self.bytes.capacity() >= LARGE_BYTES {
             return self.release(pool);
         }
-        self.bytes.clear();
+        self.filled = 0;
         self.consumed = 0;
         self.needed = 0;
     }
 
-    /// Gives all memory back: the connection is gone.
+    /// Gives all memory back: the connection is gone. What is lent counts no more.
     pub(crate) fn release(&mut self, pool: &mut AssemblyPool) {
-        pool.held = pool.held.saturating_sub(self.bytes.capacity());
+        pool.held = pool.held.saturating_sub(self.bytes.capacity() + self.lent);
         pool.keep(core::mem::take(&mut self.bytes));
-        self.consumed = 0;
-        self.needed = 0;
+        *self = Self::default();
     }
 }
 
@@ -121,17 +159,16 @@ impl AssemblyPool {
         if len < LARGE_BYTES {
             return None;
         }
-        let index = self.spare.iter().rposition(|buffer| buffer.capacity() >= len)?;
+        let index = self.spare.iter().rposition(|buffer| buffer.len() >= len)?;
         let buffer = self.spare.remove(index)?;
         self.spare_bytes -= buffer.capacity();
         Some(buffer)
     }
 
-    fn keep(&mut self, mut buffer: Vec<u8>) {
+    fn keep(&mut self, buffer: Vec<u8>) {
         if buffer.capacity() < LARGE_BYTES || buffer.capacity() > self.spare_bytes_max {
             return;
         }
-        buffer.clear();
         self.spare_bytes += buffer.capacity();
         self.spare.push_back(buffer);
         while self.spare_bytes > self.spare_bytes_max {
@@ -186,6 +223,48 @@ mod tests {
         assert_eq!(assembly.bytes(), b"cdefghij");
         assembly.consume(8, &mut pool);
         assert!(assembly.is_empty());
+        assembly.release(&mut pool);
+        assert_eq!(pool.held(), 0);
+    }
+
+    #[test]
+    fn room_is_lent_as_far_as_bytes_have_come() {
+        let mut pool = AssemblyPool::new(0);
+        let mut assembly = Assembly::default();
+        let (mut buffer, from, to) = assembly.lend(FRONT_BYTES, &mut pool);
+        assert_eq!((from, to), (0, FRONT_BYTES));
+        buffer[..100].fill(1);
+        assembly.take_back(buffer, 100);
+        assert!(assembly.is_whole());
+        assembly.need(100_000);
+        assert!(!assembly.is_whole());
+        let mut filled = 100;
+        while assembly.missing() > 0 {
+            let (mut buffer, from, to) = assembly.lend(assembly.missing(), &mut pool);
+            assert_eq!(from, filled);
+            assert!(
+                to <= 100_000 && buffer.len() <= (4 * (filled + 1)).max(FRONT_BYTES),
+                "{filled}: {}",
+                buffer.len()
+            );
+            buffer[from..to].fill(2);
+            assembly.take_back(buffer, to - from);
+            filled = to;
+        }
+        assert!(assembly.bytes()[..100].iter().all(|byte| *byte == 1));
+        assert!(assembly.bytes()[100..].iter().all(|byte| *byte == 2));
+        assert_eq!(assembly.bytes().len(), 100_000);
+        assembly.consume(100_000, &mut pool);
+        assert_eq!(pool.held(), 0);
+    }
+
+    #[test]
+    fn a_connection_that_goes_while_room_is_lent_holds_nothing() {
+        let mut pool = AssemblyPool::new(0);
+        let mut assembly = Assembly::default();
+        assembly.put(&[1; 5000], &mut pool);
+        let _lent = assembly.lend(FRONT_BYTES, &mut pool);
+        assert!(pool.held() >= 5000);
         assembly.release(&mut pool);
         assert_eq!(pool.held(), 0);
     }

@@ -55,6 +55,8 @@ pub(crate) struct Connection<S> {
     pub(crate) received: VecDeque<Received>,
     /// A frame that is not whole yet.
     pub(crate) assembly: Assembly,
+    /// Its last frame was large: what comes is received straight into the assembly.
+    pub(crate) is_bulky: bool,
     /// When the frame (or the greeting) began that is not whole yet.
     pub(crate) begun_us: Option<u64>,
     /// A receive is in flight.
@@ -93,6 +95,7 @@ impl<S> Connection<S> {
             spare: Vec::new(),
             received: VecDeque::new(),
             assembly: Assembly::default(),
+            is_bulky: false,
             begun_us: Some(now_us),
             is_receiving: false,
             is_cancelling: false,

@@ -209,7 +209,7 @@ fn receives_into_the_slab_and_into_owned_memory_wait_for_the_whole() {
     client.write_all(b"defgh").unwrap();
     assert_eq!(completions(&mut ring, 1)[0].result, Ok(6));
     assert_eq!(slab.get(range), b"abcdef");
-    ring.receive_owned(Token(2), &server, b"??..".to_vec(), 2, true);
+    ring.receive_owned(Token(2), &server, b"??..".to_vec(), 2..4, true);
     let got = completions(&mut ring, 1).pop().unwrap();
     assert!(matches!(got.attachment, Attachment::Returned(buffer) if buffer == b"??gh"));
 }
@@ -250,7 +250,7 @@ fn a_ring_may_be_dropped_while_operations_are_in_flight() {
     {
         let mut ring = ring();
         ring.receive(Token(1), &server);
-        ring.receive_owned(Token(2), &server, vec![0; 100], 0, true);
+        ring.receive_owned(Token(2), &server, vec![0; 100], 0..100, true);
         ring.timeout(Token(3), Duration::from_secs(3600));
         ring.enter(Wait::Never, &mut Vec::new()).unwrap();
     }

@@ -1,5 +1,6 @@
 //! Operations on sockets.
 
+use core::ops::Range;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -69,16 +70,17 @@ impl Ring {
         self.push(token, Kind::Receive, bytes, Held::Nothing, entry);
     }
 
-    /// Receives once into an owned buffer, from `at` to its end; it comes back as an [`Attachment::Returned`].
+    /// Receives once into `range` of an owned buffer, which comes back as an [`Attachment::Returned`]; with `whole` only
+    /// when all of it has come, or the stream has ended.
     pub fn receive_owned(
         &mut self,
         token: Token,
         socket: impl AsFd,
         mut buffer: Vec<u8>,
-        at: usize,
+        range: Range<usize>,
         whole: bool,
     ) {
-        let Some(space) = buffer.get_mut(at..) else {
+        let Some(space) = buffer.get_mut(range) else {
             return self.fail(token, Errno::FAULT, Attachment::Returned(buffer));
         };
         let len = u32::try_from(space.len()).unwrap_or(u32::MAX);

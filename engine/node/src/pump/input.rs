@@ -7,11 +7,13 @@ use cutwater_model::{Now, ShardId, limits};
 use cutwater_ring::{Attachment, Completion, Errno};
 
 use super::{Core, Pump, Purpose, Stopping};
-use crate::assembly::AssemblyPool;
+use crate::assembly::{AssemblyPool, FRONT_BYTES};
 use crate::connection::{Connection, Received};
 
 /// Connections without a receive buffer that are served again in one turn.
 const STARVED_PER_TURN: usize = 64;
+/// From so many missing bytes on, the rest of a frame is received straight to where it is put together.
+const BULKY_BYTES_LEAST: usize = 32 * 1024;
 
 /// What is left of a turn's share.
 struct Budget {
@@ -60,6 +62,7 @@ impl<C: Core, S: Session> Pump<C, S> {
         let at_us = self.now.mono_us;
         let buffer = match attachment {
             Attachment::Received(buffer) => Some(buffer),
+            Attachment::Returned(lent) => return self.on_received_lent(slot, lent, result),
             _ => None,
         };
         let Some(connection) = self.connections.at(slot) else {
@@ -88,6 +91,30 @@ impl<C: Core, S: Session> Pump<C, S> {
             (Err(Errno::CANCELED), _) | (Ok(_), None) => self.receive_if_wanted(slot),
             (Err(errno), _) if errno.is_transient() => self.receive_if_wanted(slot),
             (Err(_), _) => self.close(slot, CloseReason::Peer),
+        }
+        self.hand_over_if_quiet(slot);
+    }
+
+    /// A receive into the room of an assembly has ended.
+    fn on_received_lent(&mut self, slot: u32, lent: Vec<u8>, result: Result<u32, Errno>) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        connection.is_receiving = false;
+        connection.is_cancelling = false;
+        if connection.is_closed {
+            return self.free_if_idle(slot);
+        }
+        connection.assembly.take_back(lent, result.unwrap_or(0) as usize);
+        match result {
+            Ok(0) => {
+                connection.has_ended = true;
+                if !connection.assembly.is_whole() && connection.moving.is_none() {
+                    self.finish(slot);
+                }
+            }
+            Err(errno) if errno != Errno::CANCELED && !errno.is_transient() => {
+                self.close(slot, CloseReason::Peer);
+            }
+            Ok(_) | Err(_) => self.read_on(slot),
         }
         self.hand_over_if_quiet(slot);
     }
@@ -146,9 +173,21 @@ impl<C: Core, S: Session> Pump<C, S> {
             && !connection.has_ended
             && !is_stopping
             && connection.received.len() < limits::RECEIVED_BUFFERS_MAX;
-        if wanted {
+        if !wanted {
+            return;
+        }
+        let token = Purpose::Receive.token(slot);
+        let missing = connection.assembly.missing();
+        let takes_frame = missing >= BULKY_BYTES_LEAST;
+        let takes_front = connection.is_bulky && connection.assembly.is_empty();
+        if !takes_frame && !takes_front {
             connection.is_receiving = true;
-            self.ring.receive(Purpose::Receive.token(slot), &connection.socket);
+            self.ring.receive(token, &connection.socket);
+        } else if connection.received.is_empty() {
+            connection.is_receiving = true;
+            let bytes = if takes_frame { missing } else { FRONT_BYTES };
+            let (buffer, from, to) = connection.assembly.lend(bytes, &mut self.assemblies);
+            self.ring.receive_owned(token, &connection.socket, buffer, from..to, takes_frame);
         }
     }
 
@@ -220,6 +259,7 @@ impl<C: Core, S: Session> Pump<C, S> {
         connection.is_blocked |= is_blocked;
         let may_go_on = !connection.received.is_empty() || connection.assembly.is_whole();
         let has_ended = connection.has_ended;
+        let is_bulky = connection.is_receiving && connection.assembly.missing() >= BULKY_BYTES_LEAST;
         match outcome {
             Outcome::Drained if is_over && !connection.assembly.is_empty() => {
                 self.close(slot, CloseReason::Crowded);
@@ -231,6 +271,8 @@ impl<C: Core, S: Session> Pump<C, S> {
                 self.ready.push_back(slot);
             }
             Outcome::Drained | Outcome::Spent if has_ended => self.finish(slot),
+            // The rest of a large frame needs no copy out of the ring's buffers.
+            Outcome::Drained | Outcome::Spent if is_bulky => self.cancel_receive(slot),
             Outcome::Drained | Outcome::Spent => self.receive_if_wanted(slot),
             Outcome::Move(shard) => self.hand_over(slot, shard),
             Outcome::Close(reason) => self.close_after_output(slot, reason),
@@ -269,8 +311,9 @@ impl<C: Core> Reader<'_, C> {
                 self.look_at_assembly(connection)
             };
             match look {
-                Look::Next(_) => {
+                Look::Next(consumed) => {
                     self.inputs_left -= 1;
+                    connection.is_bulky = consumed >= BULKY_BYTES_LEAST;
                     connection.begun_us = None;
                 }
                 Look::Incomplete(needed) => {

@@ -232,7 +232,6 @@ fn write_state(appends: usize) -> Vec<u8> {
             digest: 7,
             arrival: TimestampMs(9),
             header,
-            remainder: MemoryRange::default(),
         };
         push_entry(&mut input, 1, 0, base, &reference.encode());
     });
