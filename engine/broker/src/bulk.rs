@@ -87,7 +87,7 @@ impl Shard {
         let Some(write) = bulk.plan.as_ref().and_then(|plan| plan.writes.get(index as usize)) else { return };
         bulk.writes_left -= 1;
         match result {
-            Ok(_) => owned.log.written(&mut self.pages, write),
+            Ok(_) => owned.log.written_durably(&mut self.pages, write),
             Err(_) => owned.log.write_failed(&mut self.pages, write),
         }
         if bulk.writes_left > 0 {

@@ -260,11 +260,11 @@ impl Shard {
             }
             // The buffer is not used again: the kernel may still read it.
         }
-        for slot in core::mem::take(&mut self.deferring) {
-            self.refuse_deferred(slot, ErrorKind::StorageError, effects);
-        }
         for slot in (0..self.partitions.slots()).map(Slot) {
             self.give_up_bulks(slot, ErrorKind::StorageError, effects);
+        }
+        for slot in core::mem::take(&mut self.deferring) {
+            self.refuse_deferred(slot, ErrorKind::StorageError, effects);
         }
     }
 }

@@ -8,6 +8,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use cutwater_log::{FlushPlan, WritePlan};
+use cutwater_model::limits::{MEMORY_GROWTH_BYTES_PER_S, MEMORY_WARM_BYTES};
 use cutwater_model::storage::StorageErrorKind;
 use cutwater_model::{ErrorKind, Now};
 
@@ -25,6 +26,42 @@ const EVICTIONS_PER_TURN: u32 = 256;
 const EVICT_AGAIN_BYTES: u64 = 4 * 1024 * 1024;
 /// What an evicted partition may keep in memory.
 const KEEP_BYTES: u32 = 8 * 1024;
+/// A partition that holds so much is flushed so that it can give pages up; the others wait for the next checkpoint.
+const FLUSH_BYTES_LEAST: u32 = 4 * 1024 * 1024;
+/// The share of its limit that memory is brought below when it is above, in percent.
+const EVICT_TO_PERCENT: u64 = 75;
+
+/// How much memory is used before pages are given up.
+#[derive(Debug)]
+struct Warm {
+    bytes: u64,
+    /// When it last grew, or was not used up.
+    since_us: u64,
+    is_used_up: bool,
+}
+
+impl Default for Warm {
+    fn default() -> Self {
+        Self { bytes: MEMORY_WARM_BYTES, since_us: 0, is_used_up: false }
+    }
+}
+
+impl Warm {
+    /// The limit now, where so much is used of at most `most`.
+    fn limit(&mut self, used: u64, most: u64, now: Now) -> u64 {
+        let elapsed_us = now.mono_us.saturating_sub(self.since_us).min(GROWTH_US_MAX);
+        self.since_us = now.mono_us;
+        if self.is_used_up {
+            self.bytes = (self.bytes + MEMORY_GROWTH_BYTES_PER_S * elapsed_us / 1_000_000).min(most);
+        }
+        let limit = self.bytes.min(most);
+        self.is_used_up = used > limit;
+        limit
+    }
+}
+
+/// Time without a look counts for so much growth at most, microseconds.
+const GROWTH_US_MAX: u64 = 1_000_000;
 
 /// What is being settled.
 #[derive(Debug, Default)]
@@ -45,6 +82,8 @@ pub(crate) struct Settle {
     syncs: Slots<(Slot, FlushPlan)>,
     /// Memory is short: whatever is written is flushed too, and given up.
     pub(crate) wants_memory: bool,
+    /// More memory than this should not be used; it grows with time up to the configured share.
+    memory: Warm,
     evict_next: u32,
     /// No look for pages to give up below this.
     evict_above: u64,
@@ -170,6 +209,7 @@ impl Shard {
     /// Hands out one write of a partition. Where there is none left, its flushes follow.
     fn write_partition(&mut self, slot: Slot, effects: &mut Effects) -> bool {
         let flushes_now = self.flushes_now();
+        let uses_up_memory = self.settle.memory.is_used_up;
         let Some(owned) = self.partitions.get_mut(slot) else { return false };
         if let Some(plan) = owned.log.next_write(&mut self.slab, &mut self.pages, WRITE_BYTES_MAX) {
             owned.ops += 1;
@@ -182,13 +222,14 @@ impl Shard {
             return true;
         }
         owned.is_hurried = false;
-        if flushes_now {
+        if flushes_now || (uses_up_memory && owned.log.resident_bytes() >= FLUSH_BYTES_LEAST) {
             self.collect_flushes(slot);
         }
         false
     }
 
     fn collect_flushes(&mut self, slot: Slot) {
+        self.settle.evict_above = 0;
         let Some(owned) = self.partitions.get_mut(slot) else { return };
         while let Some(plan) = owned.log.next_flush() {
             owned.ops += 1;
@@ -321,9 +362,10 @@ impl Shard {
     /// them flushed.
     fn tend_memory(&mut self, now: Now, effects: &mut Effects) {
         let total = self.slab.len() as u64;
-        let soft = total * u64::from(self.config.memory_soft_percent) / 100;
+        let most = total * u64::from(self.config.memory_soft_percent) / 100;
         let high = total * u64::from(self.config.memory_high_percent) / 100;
         let used = u64::from(self.pages.used_bytes());
+        let soft = self.settle.memory.limit(used, most, now);
         let is_short = used > high || self.settle.wants_memory;
         if used <= soft.max(self.settle.evict_above) && !is_short {
             return;
@@ -333,7 +375,7 @@ impl Shard {
         for _ in 0..slots.min(EVICTIONS_PER_TURN) {
             let slot = Slot(self.settle.evict_next % slots.max(1));
             self.settle.evict_next = (slot.0 + 1) % slots.max(1);
-            let excess = u64::from(self.pages.used_bytes()).saturating_sub(soft);
+            let excess = u64::from(self.pages.used_bytes()).saturating_sub(soft * EVICT_TO_PERCENT / 100);
             if excess == 0 {
                 break;
             }
@@ -343,7 +385,8 @@ impl Shard {
                 let excess = u32::try_from(excess).unwrap_or(u32::MAX);
                 let keep = owned.log.resident_bytes().saturating_sub(excess).max(KEEP_BYTES);
                 freed += owned.log.evict(&mut self.slab, &mut self.pages, keep);
-                if is_short && !owned.is_hurried && owned.is_dirty {
+                let is_flushed_now = is_short || owned.log.resident_bytes() >= FLUSH_BYTES_LEAST;
+                if is_flushed_now && !owned.is_hurried && owned.is_dirty {
                     owned.is_hurried = true;
                     self.settle.hurried.push_back(slot);
                 }

@@ -158,7 +158,7 @@ impl Partition {
 
     /// All writes of the plan are done; now its entry may be journaled.
     ///
-    /// Each single write was told to [`Partition::written`] or [`Partition::write_failed`] before.
+    /// Each single write was told to [`Partition::written_durably`] or [`Partition::write_failed`] before.
     pub fn bulk_written(&mut self, _plan: &BulkPlan) {
         self.bulk.writing = self.bulk.writing.saturating_sub(1);
     }

@@ -356,7 +356,7 @@ impl Rig {
                 assert_eq!(self.slab.get(plan.memory), &bytes, "seed {}: memory of a write stays", self.seed);
                 Self::put(&mut self.written, plan.file, plan.at, &bytes);
                 Self::put(&mut self.flushed, plan.file, plan.at, &bytes);
-                self.partition.written(&mut self.pages, &plan);
+                self.partition.written_durably(&mut self.pages, &plan);
                 if let Some((_, _, writes)) = self.bulks.iter_mut().find(|bulk| bulk.0.base_offset == offset)
                 {
                     *writes -= 1;

@@ -330,6 +330,15 @@ impl Partition {
         })
     }
 
+    /// The write is done, at its full length, and durable by itself: its file needs no flush for it (B1).
+    pub fn written_durably(&mut self, pages: &mut Pages, plan: &WritePlan) {
+        self.end_write(pages, plan);
+        if let Part::Data { end, .. } = plan.part {
+            self.writeback.complete(end);
+        }
+        self.advance_covered();
+    }
+
     /// The write is done, at its full length.
     pub fn written(&mut self, pages: &mut Pages, plan: &WritePlan) {
         self.end_write(pages, plan);
