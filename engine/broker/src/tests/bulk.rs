@@ -74,3 +74,33 @@ fn a_large_batch_of_a_deleted_topic_is_refused_once_its_write_came_back() {
     rig.complete_all();
     assert_eq!(rig.produced(ticket), Some(Err(ErrorKind::UnknownTopicOrPartition)));
 }
+
+#[test]
+fn several_large_batches_are_under_way_at_once_and_journaled_and_answered_in_order() {
+    let mut rig = rig(1);
+    let large = [1, 2, 3].map(|_| rig.produce(&batch_of(LARGE_BYTES)));
+    let small = rig.produce(&batch(1));
+    assert!(rig.count(Held::writes_bulk) >= 2, "they are written side by side");
+    while rig.count(Held::writes_bulk) > 1 {
+        rig.complete_newest(Held::writes_bulk);
+        assert_eq!(rig.count(Held::writes_group), 0, "no reference before that of the first one (B1, B2)");
+    }
+    rig.complete_all();
+    assert_eq!(rig.answered()[1..], [large[0], large[1], large[2], small]);
+    assert_eq!(large.map(|ticket| rig.produced(ticket)), [Some(Ok(1)), Some(Ok(2)), Some(Ok(3))]);
+    rig.crash_and_restart();
+    assert_eq!(rig.read_all(rig.partition(0)), [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn a_large_batch_behind_one_that_is_not_durable_does_not_exist_after_a_crash() {
+    let mut rig = rig(1);
+    let large = [1, 2].map(|_| rig.produce(&batch_of(LARGE_BYTES)));
+    while rig.count(Held::writes_bulk) > 1 {
+        rig.complete_newest(Held::writes_bulk);
+    }
+    rig.complete_all_but(Held::writes_bulk);
+    assert_eq!(large.map(|ticket| rig.produced(ticket)), [None, None]);
+    rig.crash_and_restart();
+    assert_eq!(rig.read_all(rig.partition(0)), [0]);
+}

@@ -71,3 +71,60 @@ fn a_large_batch_whose_segment_can_not_be_opened_is_refused() {
         assert_eq!(rig.produced(ticket), Some(Err(ErrorKind::StorageError)));
     }
 }
+
+#[test]
+fn large_batches_behind_one_that_fails_are_refused_in_order_although_they_are_durable() {
+    let mut rig = rig(1);
+    let large = [1, 2].map(|_| rig.produce(&batch_of(LARGE_BYTES)));
+    let small = rig.produce(&batch(1));
+    while rig.count(Held::writes_bulk) > 1 {
+        rig.complete_newest(Held::writes_bulk);
+    }
+    rig.fail(Held::writes_bulk, StorageErrorKind::Device);
+    rig.complete_all();
+    for ticket in [large[0], large[1], small] {
+        assert_eq!(rig.produced(ticket), Some(Err(ErrorKind::StorageError)));
+    }
+    assert_eq!(rig.answered()[1..], [large[0], large[1], small]);
+    assert_eq!(rig.seats[0].fences.len(), 1);
+}
+
+#[test]
+fn large_batches_under_way_when_the_journal_fails_are_refused() {
+    let mut rig = rig(2);
+    let written = rig.produce_to(rig.partition(1), &batch_of(LARGE_BYTES));
+    let group = rig.produce(&batch_of(10_000));
+    rig.fail(Held::writes_group, StorageErrorKind::Device);
+    rig.complete_all();
+    for ticket in [written, group] {
+        assert_eq!(rig.produced(ticket), Some(Err(ErrorKind::StorageError)));
+    }
+}
+
+#[test]
+fn large_batches_that_wait_for_room_in_a_group_are_refused_when_the_journal_fails() {
+    let mut rig = Rig::with(|plan| {
+        plan.partitions = 2;
+        plan.config.group_buffers = 2;
+        plan.config.groups_in_flight_max = 1;
+    });
+    for index in [0, 1] {
+        rig.produce_to(rig.partition(index), &batch(1));
+    }
+    rig.complete_all();
+    let mut groups = alloc::vec::Vec::new();
+    while rig.seats[0].pauses.is_empty() {
+        groups.push(rig.produce_to(rig.partition(1), &batch_of(1_000)));
+        rig.complete_all_but(Held::writes_group);
+    }
+    let large = rig.produce(&batch_of(LARGE_BYTES));
+    while rig.count(Held::writes_bulk) > 0 {
+        rig.complete(Held::writes_bulk);
+    }
+    assert!(!rig.seats[0].shard.referring.is_empty(), "no buffer is free");
+    rig.fail(Held::writes_group, StorageErrorKind::Device);
+    rig.complete_all();
+    for ticket in groups.into_iter().chain([large]) {
+        assert_eq!(rig.produced(ticket), Some(Err(ErrorKind::StorageError)));
+    }
+}
