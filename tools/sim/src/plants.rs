@@ -1,7 +1,7 @@
 //! Planted bugs: each breaks one rule of the storage on purpose, and the simulator must find it (STORAGE.md 8).
 
 use crate::disk::Leaks;
-use crate::plan::Plan;
+use crate::plan::{End, Life, Plan};
 use crate::world::World;
 
 /// One bug.
@@ -29,6 +29,11 @@ pub enum Plant {
     NoLifeChain,
     /// Checkpoints leave out the block that is not full yet (C1).
     NoUnfinishedBlock,
+}
+
+/// A life that ends with everything under way torn.
+fn busy(life: &Life) -> Life {
+    Life { lasts_us: 60_000, end: End::PowerCut, broken_starts: 0, ..life.clone() }
 }
 
 impl Plant {
@@ -80,6 +85,21 @@ impl Plant {
                 life.rots = true;
                 life.audited = true;
             }
+        }
+        if self == Self::NoLifeChain {
+            // Groups of a life that lost one before them must lie where the next life ends: several in flight, and
+            // after each busy life one that dies as soon as it has begun.
+            plan.config.groups_in_flight_max = 4;
+            plan.config.group_bytes_eager = 1;
+            plan.disk_us = [400, 30_000];
+            let shards = plan.lives[0].shards;
+            for life in &mut plan.lives {
+                life.shards = shards;
+            }
+            let last = plan.lives.pop();
+            let brief = |life: &Life| Life { lasts_us: 0, end: End::Kill, broken_starts: 0, ..life.clone() };
+            plan.lives = plan.lives.iter().flat_map(|life| [busy(life), brief(life)]).collect();
+            plan.lives.extend(last);
         }
     }
 
