@@ -36,6 +36,8 @@ pub(crate) struct Gather {
     pub(crate) asked: Option<u64>,
     /// Bytes that came from other shards; they take room until they are sent.
     remote_bytes: u64,
+    /// What the first batch was allowed beyond the budget.
+    raised: u64,
     /// What is charged to the connection until the bytes are known.
     charge: u64,
     /// By part.
@@ -97,9 +99,22 @@ impl Gather {
 
     /// What to ask the next shard for: bytes at most, and how large a first batch may be.
     pub(crate) fn question(&self) -> (u32, u32) {
-        let left = u32::try_from(self.budget).unwrap_or(u32::MAX);
+        let left = u32::try_from(self.left()).unwrap_or(u32::MAX);
         let exceed_max = self.exceed_max_now().min(self.remote_exceed_max);
         (left.min(limits::SHARD_RING_BYTES / 8), exceed_max)
+    }
+
+    /// What may still be collected. What the first batch alone was allowed beyond the budget is nobody else's.
+    fn left(&self) -> u64 {
+        let raised = if self.bytes > 0 { self.raised } else { 0 };
+        self.budget.saturating_sub(raised)
+    }
+
+    /// The first batch is larger than the budget: there is room for it, and for nothing behind it.
+    fn raise_to(&mut self, bytes: u64) {
+        let raise = bytes.saturating_sub(self.budget);
+        self.budget += raise;
+        self.raised += raise;
     }
 
     /// Another shard has sent so many bytes.
@@ -181,7 +196,7 @@ impl Shard {
         let Some(owned) = self.partitions.get_mut(slot) else { return };
         fetched.high_watermark = owned.high_watermark.offset;
         fetched.log_start = owned.log.log_start();
-        let mut bytes_max = u64::from(part.wanted.bytes_max).min(gather.budget) as u32;
+        let mut bytes_max = u64::from(part.wanted.bytes_max).min(gather.left()) as u32;
         let wanted_bytes = bytes_max;
         let is_first = gather.exceed_max_now() > 0 && gather.wanted == 0;
         let mut buffer = None;
@@ -203,7 +218,7 @@ impl Shard {
         match plan {
             // One batch more than the budget is right only for the first of an answer (B77).
             ReadPlan::Hot(hot)
-                if u64::from(hot.bytes) > gather.budget && !gather.may_exceed_with(hot.bytes) =>
+                if u64::from(hot.bytes) > gather.left() && !gather.may_exceed_with(hot.bytes) =>
             {
                 owned.log.unpin(hot.pin);
             }
@@ -219,7 +234,7 @@ impl Shard {
             }
             ReadPlan::Cold(cold) => {
                 if let Some(buffer) = buffer {
-                    let promised = gather.budget.min(u64::from(cold.usable));
+                    let promised = gather.left().min(u64::from(cold.usable));
                     let bytes_max = bytes_max.max(1);
                     let what = What::Batches(cold);
                     let wanted = wanted_bytes;
@@ -365,7 +380,7 @@ impl Shard {
         match found {
             // The first batch may be larger than what was asked for.
             Ok((Trimmed::Batches { len, .. }, _))
-                if u64::from(len) > gather.budget && !gather.may_exceed_with(len) =>
+                if u64::from(len) > gather.left() && !gather.may_exceed_with(len) =>
             {
                 self.pages.free(read.buffer);
             }
@@ -382,7 +397,7 @@ impl Shard {
             }
             // A batch larger than the budget comes whole if it is the first (B77).
             Ok((Trimmed::NeedMore { bytes, hint }, _))
-                if u64::from(bytes) > gather.budget && !gather.may_exceed_with(bytes) =>
+                if u64::from(bytes) > gather.left() && !gather.may_exceed_with(bytes) =>
             {
                 self.pages.free(read.buffer);
                 part.hint = hint;
@@ -395,7 +410,7 @@ impl Shard {
             Ok((Trimmed::NeedMore { bytes, hint }, _)) => {
                 self.pages.free(read.buffer);
                 part.hint = hint;
-                gather.budget = gather.budget.max(u64::from(bytes));
+                gather.raise_to(u64::from(bytes));
                 let asked = part.wanted.bytes_max;
                 part.wanted.bytes_max = asked.max(bytes);
                 self.gather_part(reader, gather, read.part, effects);

@@ -308,12 +308,10 @@ impl<'a> Recovering<'a> {
         self.partitions.iter().any(|it| it.quarantine.is_some())
     }
 
-    /// The files of a partition, none if it was never written to.
-    pub(crate) fn files_of(&self, id: PartitionId) -> Vec<FileName> {
-        let Some(recovered) = self.by_id.get(&id).and_then(|&index| self.partitions.get(index)) else {
-            return Vec::new();
-        };
-        recovered.log.files().into_iter().map(|(file, _)| file).collect()
+    /// The files of a partition that was brought back.
+    pub(crate) fn files_of(&self, id: PartitionId) -> Option<Vec<FileName>> {
+        let recovered = self.by_id.get(&id).and_then(|&index| self.partitions.get(index))?;
+        Some(recovered.log.files().into_iter().map(|(file, _)| file).collect())
     }
 
     /// Partitions that miss something take no appends. What they do have was drained before: a fenced log writes nothing

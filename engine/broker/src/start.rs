@@ -212,7 +212,11 @@ fn sweep(
         for topic in image.topics() {
             for (index, _) in (0..).zip(&topic.placement).filter(|(_, owner)| **owner == shard) {
                 let id = PartitionId { topic: topic.id, index: PartitionIndex(index) };
-                orphans.sweep_live(storage, id, &recovering.files_of(id))?;
+                // One of which nothing was brought back may be in the checkpoint of another shard, which finds that
+                // out after this and has it moved here (R2).
+                if let Some(files) = recovering.files_of(id) {
+                    orphans.sweep_live(storage, id, &files)?;
+                }
             }
         }
     }
