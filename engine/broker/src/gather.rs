@@ -548,3 +548,21 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_first_batch_was_allowed_beyond_the_budget_is_nobody_elses() {
+        let mut gather = Gather { budget: 10_000, exceed_max: u32::MAX, ..Gather::default() };
+        assert!(gather.may_exceed_with(48_000));
+        gather.raise_to(48_000);
+        assert_eq!(gather.left(), 48_000);
+        gather.take_remote(40_000);
+        assert_eq!((gather.left(), gather.question().0), (0, 0), "nothing is left for the next one");
+        let mut gather = Gather { budget: 10_000, ..Gather::default() };
+        gather.take_remote(4_000);
+        assert_eq!(gather.left(), 6_000);
+    }
+}
