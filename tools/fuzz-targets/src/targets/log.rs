@@ -7,8 +7,7 @@ use cutwater_log::{
     format::{Footer, read_header, read_index_block},
 };
 use cutwater_model::{
-    FileName, LeaderEpoch, MemoryRange, Offset, PartitionId, PartitionIndex, ShardId, Slab, TimestampMs,
-    TopicId,
+    FileName, LeaderEpoch, Offset, PartitionId, PartitionIndex, ShardId, Slab, TimestampMs, TopicId,
     checksum::digest64,
     limits::{BLOCK_BYTES, SEGMENT_BYTES_LEAST},
 };
