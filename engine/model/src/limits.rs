@@ -19,8 +19,8 @@ pub const GROUP_BYTES_MAX: u32 = 512 * KIB;
 pub const GROUPS_IN_FLIGHT_MAX: usize = 4;
 /// A batch or a pending run from this size on is written straight to its segment.
 pub const BULK_BYTES_LEAST: u32 = 64 * KIB;
-/// Payload memory that a shard uses before it gives written pages up.
-pub const MEMORY_WARM_BYTES: u64 = 64 * MIB as u64;
+/// Payload memory that a shard uses before it gives written pages up: what consumers close behind read from memory.
+pub const MEMORY_WARM_BYTES: u64 = 192 * MIB as u64;
 /// How fast that may grow while it is used up. Memory that was never touched costs as much as writing it twice, more in
 /// a virtual machine, so pages used before are used again first.
 pub const MEMORY_GROWTH_BYTES_PER_S: u64 = 32 * MIB as u64;
