@@ -33,6 +33,8 @@ require_linux() {
 missing_packages() {
     command -v cc >/dev/null || echo build-essential
     command -v curl >/dev/null || echo curl
+    # Nothing can be fetched without; curl only recommends it.
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
     command -v fio >/dev/null || echo fio
     command -v mkfs.ext4 >/dev/null || [ -x /sbin/mkfs.ext4 ] || echo e2fsprogs
 }
@@ -71,8 +73,9 @@ install_rust() {
         rustup default stable </dev/null
     else
         say "installing Rust by rustup (https://rustup.rs) for this user"
-        curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs -o /tmp/rustup-init.$$ \
-            || fail "cannot fetch rustup; install Rust $RUST_MIN_MAJOR.$RUST_MIN_MINOR or newer yourself"
+        # What https://sh.rustup.rs leads to.
+        curl --proto '=https' --tlsv1.2 -sSf https://static.rust-lang.org/rustup/rustup-init.sh \
+            -o /tmp/rustup-init.$$ || fail "cannot fetch rustup; install Rust $RUST_MIN_MAJOR.$RUST_MIN_MINOR or newer yourself"
         sh /tmp/rustup-init.$$ -y --profile minimal --component rustfmt --component clippy </dev/null
         rm -f /tmp/rustup-init.$$
         # shellcheck disable=SC1091
