@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use cutwater_journal::{EntryHead, EntryKind};
 use cutwater_log::{Appended, BulkPlan, BulkRef};
 use cutwater_model::storage::StorageErrorKind;
-use cutwater_model::{ErrorKind, Now, Offset};
+use cutwater_model::{ErrorKind, Now};
 
 use crate::effect::{Effect, Effects};
 use crate::partition::{Slot, Stage};
@@ -155,15 +155,9 @@ impl Shard {
             self.scratch.clear();
             self.scratch.extend_from_slice(self.slab.get(remainder));
             let head = EntryHead {
-                kind: EntryKind::BulkRef,
-                partition: owned.id,
-                leader_epoch: owned.log.epoch(),
-                base_offset: appended.base_offset,
-                last_offset: Offset(appended.end.offset.0 - 1),
-                segment_base: appended.segment,
-                position: appended.position,
                 bulk_bytes: appended.len,
                 arrival: plan.entry.arrival,
+                ..owned.entry_head(EntryKind::BulkRef, appended)
             };
             let fixed = plan.entry.encode();
             let payload = [&fixed[..], &self.scratch];

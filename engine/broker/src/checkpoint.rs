@@ -180,15 +180,12 @@ impl Shard {
                 continue;
             }
             // What a failed segment may lack goes into the checkpoint; where it can't, the journal keeps it.
-            if owned.log.is_fenced() && owned.log.carry(&self.slab, &mut Vec::new()) {
+            if owned.log.is_fenced() && owned.log.can_carry() {
                 continue;
             }
             owned.is_unsettled = true;
             unsettled += 1;
-            if !owned.is_hurried {
-                owned.is_hurried = true;
-                self.settle.hurry(slot);
-            }
+            self.settle.write_back(slot, owned);
         }
         self.settle.dirty = dirty;
         self.checkpoints.phase = Phase::Settling(from, unsettled);
@@ -221,8 +218,7 @@ impl Shard {
 
     /// A segment of the partition failed: its bytes are carried, and no checkpoint waits for them (E2).
     pub(crate) fn settle_by_carrying(&mut self, slot: Slot) {
-        let slab = &self.slab;
-        if self.partitions.get(slot).is_some_and(|owned| owned.log.carry(slab, &mut Vec::new())) {
+        if self.partitions.get(slot).is_some_and(|owned| owned.log.can_carry()) {
             self.forget_unsettled(slot);
         }
     }

@@ -63,14 +63,20 @@ impl Room {
     fn take_or_wait(&mut self, shard: ShardId, reader: ReaderId, bytes: u64) -> bool {
         let Some(lane) = self.lanes.get(usize::from(shard.0)) else { return false };
         let has_room = lane.waiting.is_empty() && self.fits(lane, bytes);
-        let Some(lane) = self.lanes.get_mut(usize::from(shard.0)) else { return false };
         if has_room {
-            lane.asked += bytes;
-            self.used += bytes;
-        } else {
+            self.take(shard, bytes);
+        } else if let Some(lane) = self.lanes.get_mut(usize::from(shard.0)) {
             lane.waiting.push_back((reader, bytes));
         }
         has_room
+    }
+
+    /// Takes room for a question.
+    fn take(&mut self, shard: ShardId, bytes: u64) {
+        if let Some(lane) = self.lanes.get_mut(usize::from(shard.0)) {
+            lane.asked += bytes;
+            self.used += bytes;
+        }
     }
 
     /// The question for so many bytes was answered with so many, which are held now.
@@ -137,8 +143,7 @@ impl Shard {
         while let Some((shard, id, bytes)) = self.room.next_in_line() {
             let Some(mut reader) = self.readers.take(id) else { continue };
             if reader.gather.as_ref().is_some_and(|gather| gather.waits_for_room) {
-                self.room.used += bytes;
-                self.room.lanes[usize::from(shard.0)].asked += bytes;
+                self.room.take(shard, bytes);
                 self.ask(&mut reader, shard, bytes, effects);
             }
             self.readers.put_back(reader);

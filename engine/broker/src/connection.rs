@@ -78,9 +78,8 @@ impl Connections {
     pub(crate) fn request_begins(&mut self, id: ConnectionId, effects: &mut Effects) {
         if let Some(connection) = self.get_mut(id) {
             connection.requests_in_flight += 1;
-            if connection.requests_in_flight >= limits::REQUESTS_IN_FLIGHT_MAX && !connection.paused {
-                connection.paused = true;
-                effects.push(Effect::Pause(id));
+            if connection.requests_in_flight >= limits::REQUESTS_IN_FLIGHT_MAX {
+                connection.pause(id, effects);
             }
         }
     }
@@ -103,11 +102,8 @@ impl Connections {
     pub(crate) fn weigh(&mut self, id: ConnectionId, bytes: u64, effects: &mut Effects) {
         if let Some(connection) = self.get_mut(id) {
             connection.request_bytes += bytes;
-            if connection.request_bytes >= u64::from(limits::REQUEST_BYTES_IN_FLIGHT_MAX)
-                && !connection.paused
-            {
-                connection.paused = true;
-                effects.push(Effect::Pause(id));
+            if connection.request_bytes >= u64::from(limits::REQUEST_BYTES_IN_FLIGHT_MAX) {
+                connection.pause(id, effects);
             }
         }
     }
@@ -193,10 +189,7 @@ impl Connections {
     pub(crate) fn deferred(&mut self, id: ConnectionId, bytes: usize, effects: &mut Effects) {
         if let Some(connection) = self.get_mut(id) {
             connection.deferred_bytes = connection.deferred_bytes.saturating_add(bytes as u32);
-            if !connection.paused {
-                connection.paused = true;
-                effects.push(Effect::Pause(id));
-            }
+            connection.pause(id, effects);
         }
     }
 
@@ -215,6 +208,12 @@ impl Connection {
     const fn may_collect(&self, is_crowded: bool) -> bool {
         self.answer_bytes <= limits::SEND_BYTES_PINNED_MAX as u64 / 2
             && (self.answer_bytes == 0 || !is_crowded)
+    }
+
+    fn pause(&mut self, id: ConnectionId, effects: &mut Effects) {
+        if !core::mem::replace(&mut self.paused, true) {
+            effects.push(Effect::Pause(id));
+        }
     }
 
     fn close_if_done(&self, id: ConnectionId, effects: &mut Effects) {

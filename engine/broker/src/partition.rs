@@ -4,10 +4,11 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use cutwater_log::{Covered, LogEnd, Partition as Log};
+use cutwater_journal::{EntryHead, EntryKind};
+use cutwater_log::{Appended, Covered, LogEnd, Partition as Log};
 use cutwater_model::hash::BuildFixedHasher;
 use cutwater_model::topic::TopicConfig;
-use cutwater_model::{PartitionId, TopicId};
+use cutwater_model::{Offset, PartitionId, TopicId};
 use hashbrown::HashMap;
 
 use crate::bulk::Bulk;
@@ -70,6 +71,24 @@ pub(crate) struct Owned {
     pub(crate) is_unsettled: bool,
     /// What each copy of the checkpoint names.
     pub(crate) named: [Covered; 2],
+}
+
+impl Owned {
+    /// The head of the journal's entry for a batch just appended, whose bytes the entry carries.
+    #[inline]
+    pub(crate) fn entry_head(&self, kind: EntryKind, appended: &Appended) -> EntryHead {
+        EntryHead {
+            kind,
+            partition: self.id,
+            leader_epoch: self.log.epoch(),
+            base_offset: appended.base_offset,
+            last_offset: Offset(appended.end.offset.0 - 1),
+            segment_base: appended.segment,
+            position: appended.position,
+            bulk_bytes: 0,
+            arrival: appended.arrival,
+        }
+    }
 }
 
 /// All partitions of one shard.

@@ -5,7 +5,7 @@
 //! waits in a copy, and its connection is paused meanwhile.
 
 use cutwater_api::{Produce, Produced, RequiredAcks, Ticket};
-use cutwater_journal::{EntryHead, EntryKind, Sequence};
+use cutwater_journal::{EntryKind, Sequence};
 use cutwater_log::{Appended, LogEnd, NoRoom, ProducerBatch, ProducerVerdict};
 use cutwater_model::batch::{self, Header, Limits, Summary, TimestampPatch};
 use cutwater_model::limits::{BULKS_IN_FLIGHT_MAX, MEMORY_AHEAD_RECORDS_MAX};
@@ -295,17 +295,7 @@ impl Shard {
         let mut front = [0; batch::STAMPED_BYTES];
         front.copy_from_slice(&bytes[..batch::STAMPED_BYTES]);
         batch::stamp(&mut front, appended.base_offset, owned.log.epoch());
-        let head = EntryHead {
-            kind: EntryKind::Data,
-            partition: owned.id,
-            leader_epoch: owned.log.epoch(),
-            base_offset: appended.base_offset,
-            last_offset: Offset(appended.end.offset.0 - 1),
-            segment_base: appended.segment,
-            position: appended.position,
-            bulk_bytes: 0,
-            arrival: appended.arrival,
-        };
+        let head = owned.entry_head(EntryKind::Data, appended);
         let payload = [&front[..], &bytes[front.len()..]];
         self.commit.push(&mut self.slab, &head, &payload, slot, &mut owned.mark, appended.end);
     }

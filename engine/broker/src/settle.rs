@@ -13,7 +13,7 @@ use cutwater_model::storage::StorageErrorKind;
 use cutwater_model::{ErrorKind, Now};
 
 use crate::effect::{Effect, Effects};
-use crate::partition::{Slot, Stage};
+use crate::partition::{Owned, Slot, Stage};
 use crate::shard::{Purpose, Shard};
 
 /// So many bytes of one partition at most are written by one operation.
@@ -35,7 +35,7 @@ const EVICT_TO_PERCENT: u64 = 75;
 #[derive(Debug)]
 struct Warm {
     bytes: u64,
-    /// When it last grew, or was not used up.
+    /// When it was looked at last.
     since_us: u64,
     is_used_up: bool,
 }
@@ -136,6 +136,13 @@ impl Settle {
         }
     }
 
+    /// The partition is written back from now on, until nothing is left.
+    pub(crate) fn write_back(&mut self, slot: Slot, owned: &mut Owned) {
+        if !core::mem::replace(&mut owned.is_hurried, true) {
+            self.hurried.push_back(slot);
+        }
+    }
+
     /// Nothing is on its way to the disk.
     pub(crate) fn is_idle(&self) -> bool {
         self.writes_in_flight == 0
@@ -165,9 +172,8 @@ impl Shard {
             owned.is_dirty = true;
             self.settle.dirty.push_back(slot);
         }
-        if !owned.is_hurried && owned.log.dirty_bytes() >= self.config.writeback_bytes_least {
-            owned.is_hurried = true;
-            self.settle.hurried.push_back(slot);
+        if owned.log.dirty_bytes() >= self.config.writeback_bytes_least {
+            self.settle.write_back(slot, owned);
         }
         if owned.log.is_space_wanted() || owned.log.is_file_wanted() {
             self.files.wants_space(slot);
@@ -177,9 +183,8 @@ impl Shard {
     /// A checkpoint waits for the partition, and something that held it up is over.
     pub(crate) fn hurry_unsettled(&mut self, slot: Slot) {
         let Some(owned) = self.partitions.get_mut(slot) else { return };
-        if owned.is_unsettled && !owned.is_hurried {
-            owned.is_hurried = true;
-            self.settle.hurried.push_back(slot);
+        if owned.is_unsettled {
+            self.settle.write_back(slot, owned);
         }
     }
 
@@ -309,9 +314,8 @@ impl Shard {
                 return;
             }
         }
-        if !owned.is_hurried && (owned.is_unsettled || !owned.bulks.is_empty() || self.settle.wants_memory) {
-            owned.is_hurried = true;
-            self.settle.hurried.push_back(slot);
+        if owned.is_unsettled || !owned.bulks.is_empty() || self.settle.wants_memory {
+            self.settle.write_back(slot, owned);
         }
         self.plan_bulk(slot, effects);
     }
@@ -336,9 +340,8 @@ impl Shard {
                 return;
             }
         }
-        if owned.is_unsettled && !owned.is_hurried {
-            owned.is_hurried = true;
-            self.settle.hurried.push_back(slot);
+        if owned.is_unsettled {
+            self.settle.write_back(slot, owned);
         }
         self.note_settled(slot);
     }
@@ -386,9 +389,8 @@ impl Shard {
                 let keep = owned.log.resident_bytes().saturating_sub(excess).max(KEEP_BYTES);
                 freed += owned.log.evict(&mut self.slab, &mut self.pages, keep);
                 let is_flushed_now = is_short || owned.log.resident_bytes() >= FLUSH_BYTES_LEAST;
-                if is_flushed_now && !owned.is_hurried && owned.is_dirty {
-                    owned.is_hurried = true;
-                    self.settle.hurried.push_back(slot);
+                if is_flushed_now && owned.is_dirty {
+                    self.settle.write_back(slot, owned);
                 }
             }
         }

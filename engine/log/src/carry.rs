@@ -12,30 +12,40 @@ use cutwater_model::{Offset, Slab, TimestampMs};
 use crate::bytes::{Reader, Writer};
 use crate::partition::Partition;
 use crate::replay::ReplayEntry;
+use crate::segment::Segment;
 
 impl Partition {
     /// Appends the batches between the last good flush and the durable end: for each segment its base offset, the place
     /// in it, an arrival time, the length, and the bytes. False, and nothing appended, where a byte is not in memory.
     pub fn carry(&self, slab: &Slab, out: &mut Vec<u8>) -> bool {
-        let before = out.len();
-        let (from, to) = (self.flushed_end().end.position, self.durable().position);
-        for segment in &self.segments {
-            let start = segment.start_position().max(from);
-            let end = segment.end_position().min(to);
-            if start >= end || segment.end_position() <= from {
-                continue;
-            }
+        if !self.can_carry() {
+            return false;
+        }
+        for (segment, start, end) in self.unflushed() {
             let len = (end - start) as usize;
             let position = (start - segment.origin) as u32;
             Writer(out).i64(segment.base().0).u32(position).i64(segment.last_arrival.0).u32(len as u32);
             let at = out.len();
             out.resize(at + len, 0);
-            if !self.tail.copy_out(slab, start, &mut out[at..]) {
-                out.truncate(before);
-                return false;
-            }
+            let is_copied = self.tail.copy_out(slab, start, &mut out[at..]);
+            debug_assert!(is_copied, "it was looked for before");
         }
         true
+    }
+
+    /// Whether all that [`Partition::carry`] would append is in memory.
+    #[must_use]
+    pub fn can_carry(&self) -> bool {
+        self.unflushed().all(|(_, start, end)| self.tail.holds(start, end))
+    }
+
+    /// The tail positions of each segment between the last good flush and the durable end.
+    fn unflushed(&self) -> impl Iterator<Item = (&Segment, u64, u64)> {
+        let (from, to) = (self.flushed_end().end.position, self.durable().position);
+        self.segments
+            .iter()
+            .map(move |segment| (segment, segment.start_position().max(from), segment.end_position().min(to)))
+            .filter(|(_, start, end)| start < end)
     }
 }
 

@@ -225,6 +225,11 @@ impl Tail {
         self.piece(self.chunk_at(from), from, to)
     }
 
+    /// Whether all bytes of `[from, to)` are in memory; of nothing, they are.
+    pub(crate) fn holds(&self, from: u64, to: u64) -> bool {
+        from >= to || (to <= self.end && self.chunks.front().is_some_and(|first| first.start <= from))
+    }
+
     /// Copies bytes out of the tail; false where they are not all there.
     pub(crate) fn copy_out(&self, slab: &Slab, mut at: u64, mut into: &mut [u8]) -> bool {
         let mut index = self.chunk_at(at);

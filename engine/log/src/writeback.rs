@@ -339,12 +339,8 @@ impl Partition {
         self.advance_covered();
     }
 
-    /// The write is done, at its full length.
+    /// The write is done, at its full length; it becomes durable with the next flush of its file.
     pub fn written(&mut self, pages: &mut Pages, plan: &WritePlan) {
-        self.end_write(pages, plan);
-        if let Part::Data { end, .. } = plan.part {
-            self.writeback.complete(end);
-        }
         if let Some(segment) = self.segment_mut(plan.base) {
             match plan.part {
                 Part::Data { .. } => segment.is_data_dirty = true,
@@ -358,7 +354,7 @@ impl Partition {
                 }
             }
         }
-        self.advance_covered();
+        self.written_durably(pages, plan);
     }
 
     /// The write failed for good: the partition takes no appends and writes nothing any more (E2). What was acked is

@@ -4,10 +4,10 @@ use cutwater_model::{DirName, ErrorKind};
 
 use crate::test_rig::{Held, Rig, batch, batch_of};
 
-const LARGE_BYTES: usize = 40_000;
+pub(super) const LARGE_BYTES: usize = 40_000;
 
 /// A rig whose partitions have their first segment and one small batch.
-fn rig(partitions: u32) -> Rig {
+pub(super) fn rig(partitions: u32) -> Rig {
     let mut rig = Rig::with(|plan| plan.partitions = partitions);
     for index in 0..partitions {
         rig.produce_to(rig.partition(index), &batch(1));

@@ -3,19 +3,8 @@
 use cutwater_model::ErrorKind;
 use cutwater_model::storage::StorageErrorKind;
 
+use super::bulk::{LARGE_BYTES, rig};
 use crate::test_rig::{Held, Rig, batch, batch_of};
-
-const LARGE_BYTES: usize = 40_000;
-
-/// A rig whose partitions have their first segment and one small batch.
-fn rig(partitions: u32) -> Rig {
-    let mut rig = Rig::with(|plan| plan.partitions = partitions);
-    for index in 0..partitions {
-        rig.produce_to(rig.partition(index), &batch(1));
-    }
-    rig.complete_all();
-    rig
-}
 
 #[test]
 fn a_large_write_that_fails_fences_its_partition_and_refuses_what_waits_there() {
