@@ -99,7 +99,7 @@ impl Shard {
             return;
         }
         if owned.log.is_fenced() {
-            self.fence_partition(slot, result.err().unwrap_or(StorageErrorKind::Device), effects);
+            self.fence_partition(slot, &result.err().unwrap_or(StorageErrorKind::Device), effects);
             return;
         }
         if self.commit.has_failed {

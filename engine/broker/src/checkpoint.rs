@@ -11,10 +11,10 @@ use cutwater_journal::ReplayPlace;
 use cutwater_journal::checkpoint::{
     CHECKPOINT_PIECE_BYTES, CheckpointHead, CheckpointWrite, CheckpointWriter, record_prefix,
 };
-use cutwater_log::Covered;
+use cutwater_log::{Covered, Partition as Log};
 use cutwater_model::storage::StorageErrorKind;
 use cutwater_model::topic::Durability;
-use cutwater_model::{FileName, MemoryRange, Now, PartitionId, PartitionIndex, TopicId};
+use cutwater_model::{FileName, MemoryRange, Now, PartitionId, PartitionIndex, Slab, TopicId};
 
 use crate::effect::{Effect, Effects};
 use crate::partition::{Owned, Slot, Stage};
@@ -374,12 +374,10 @@ impl Shard {
         writing.record.clear();
         writing.record_done = 0;
         writing.record.extend_from_slice(&[0; 4]);
-        writing.record.extend_from_slice(&carry_head(owned.id));
-        let before = writing.record.len();
-        owned.log.carry(&self.slab, &mut writing.record);
+        let carries = carry(&owned.log, &self.slab, &mut writing.record);
         let prefix = record_prefix(writing.record.len() as u32 - 4);
         writing.record[..4].copy_from_slice(&prefix);
-        writing.record.len() > before
+        carries
     }
 
     fn checkpoint_file(&self) -> FileName {
@@ -475,6 +473,14 @@ fn earlier(first: Covered, second: Covered) -> Covered {
 pub(crate) const CARRY_TAG: u16 = 0xca77;
 /// A carry record begins with its tag, two zeros, and the partition's index and topic.
 pub(crate) const CARRY_HEAD_BYTES: usize = 24;
+
+/// Appends a carry record to `record`. False: there is nothing to carry.
+pub(crate) fn carry(log: &Log, slab: &Slab, record: &mut Vec<u8>) -> bool {
+    record.extend_from_slice(&carry_head(log.id()));
+    let before = record.len();
+    log.carry(slab, record);
+    record.len() > before
+}
 
 fn carry_head(id: PartitionId) -> [u8; CARRY_HEAD_BYTES] {
     let mut head = [0; CARRY_HEAD_BYTES];

@@ -2,8 +2,9 @@
 
 use alloc::format;
 
-use cutwater_log::{ColdError, FormatError, IndexRead};
-use cutwater_model::{Offset, limits};
+use cutwater_log::{ColdError, FormatError, Prelude, Preread};
+use cutwater_model::storage::StorageErrorKind;
+use cutwater_model::{MemoryRange, Offset, limits};
 
 use crate::effect::{Effect, Effects};
 use crate::partition::Slot;
@@ -27,11 +28,43 @@ impl Shard {
         }
     }
 
-    /// A block of an index is damaged: its segment is read without it.
-    #[cold]
-    pub(crate) fn index_is_damaged(&mut self, read: &IndexRead, error: &FormatError, effects: &mut Effects) {
-        self.counters.damaged_ranges += 1;
-        let (file, at) = (read.file, read.at);
-        effects.push(Effect::Damage(format!("{file} at byte {at}: {error}; its segment is read without it")));
+    /// What is read of a segment before its batches came back, or could not be read.
+    pub(crate) fn take_preread(
+        &mut self,
+        slot: Slot,
+        read: &Preread,
+        buffer: MemoryRange,
+        result: Result<u32, StorageErrorKind>,
+        effects: &mut Effects,
+    ) {
+        let Some(owned) = self.partitions.get_mut(slot) else { return };
+        let was_fenced = owned.log.is_fenced();
+        let bytes = self.slab.get(MemoryRange { at: buffer.at, len: read.len });
+        let error = match result {
+            Ok(_) => owned.log.preread_done(read, bytes).err(),
+            Err(_) => {
+                owned.log.preread_failed(read);
+                None
+            }
+        };
+        let is_fenced = owned.log.is_fenced() && !was_fenced;
+        if let Some(error) = error {
+            self.counters.damaged_ranges += 1;
+            let (file, at, follows) = (read.file, read.at, what_follows(read, &error));
+            effects.push(Effect::Damage(format!("{file} at byte {at}: {error}; {follows}")));
+            if is_fenced {
+                self.fence_partition(slot, &format_args!("{} is not its own: {error}", read.file), effects);
+            }
+        }
+    }
+}
+
+const fn what_follows(read: &Preread, error: &FormatError) -> &'static str {
+    match (read.what, error) {
+        (Prelude::Index, _) => "its segment is read without it",
+        (Prelude::Header, FormatError::Damaged) => "its batches have checksums of their own",
+        (Prelude::Header, FormatError::Stranger | FormatError::Version { .. }) => {
+            "nothing is read from the file and nothing written to it; put the right one there and start again"
+        }
     }
 }

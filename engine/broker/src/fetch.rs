@@ -183,8 +183,8 @@ impl Shard {
                 u64::from(cold.usable.max(1))
             }
             // What is not in memory is old: there is enough of it.
-            ReadPlan::NeedIndex(wanted_index) => {
-                owned.log.index_unneeded(&wanted_index);
+            ReadPlan::Needs(first) => {
+                owned.log.preread_unneeded(&first);
                 u64::from(wanted.bytes_max.max(1))
             }
             ReadPlan::OutOfRange | ReadPlan::Damaged { .. } => URGENT_BYTES,

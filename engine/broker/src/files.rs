@@ -369,7 +369,7 @@ impl Shard {
                 if let Some(owned) = self.partitions.get_mut(slot) {
                     owned.log.opening_failed(&mut self.pages, &plan);
                 }
-                self.fence_partition(slot, kind, effects);
+                self.fence_partition(slot, &kind, effects);
             }
             Step::Index { slot, plan } => {
                 self.end_step(slot);

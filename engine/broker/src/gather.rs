@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use cutwater_api::{Fetched, FetchedPart, Response, Ticket};
-use cutwater_log::{ColdRead, IndexRead, ReadHint, ReadPlan, Trimmed, trim_cold};
+use cutwater_log::{ColdRead, Preread, ReadHint, ReadPlan, Trimmed, trim_cold};
 use cutwater_model::storage::StorageErrorKind;
 use cutwater_model::{ErrorKind, MemoryRange, Now, Offset, ShardId, limits};
 
@@ -71,7 +71,7 @@ struct PartRead {
 #[derive(Debug)]
 enum What {
     Batches(ColdRead),
-    Index(IndexRead),
+    Preread(Preread),
 }
 
 impl PartRead {
@@ -245,16 +245,16 @@ impl Shard {
                     owned.log.cold_done(&cold);
                 }
             }
-            ReadPlan::NeedIndex(wanted) => {
+            ReadPlan::Needs(wanted) => {
                 if let Some(buffer) = self.pages.allocate(wanted.len) {
                     let promised = u64::from(bytes_max);
-                    let what = What::Index(wanted);
+                    let what = What::Preread(wanted);
                     let wanted = wanted_bytes;
                     let read = PartRead { slot, part: index, buffer, bytes_max, wanted, promised, what };
                     self.read_part(reader, gather, read, effects);
                 } else {
                     self.settle.wants_memory = true;
-                    owned.log.index_unneeded(&wanted);
+                    owned.log.preread_unneeded(&wanted);
                 }
             }
             ReadPlan::AtEnd => {}
@@ -270,7 +270,7 @@ impl Shard {
     fn read_part(&mut self, reader: &Reader, gather: &mut Gather, read: PartRead, effects: &mut Effects) {
         let (file, at, len) = match &read.what {
             What::Batches(cold) => (cold.file, cold.at, cold.len),
-            What::Index(index) => (index.file, index.at, index.len),
+            What::Preread(first) => (first.file, first.at, first.len),
         };
         let op = self.ops.start(Purpose::Read(reader.id, gather.reads.len() as u32));
         effects.push(Effect::Read { op, file, at, memory: MemoryRange { at: read.buffer.at, len } });
@@ -318,18 +318,13 @@ impl Shard {
         result: Result<u32, StorageErrorKind>,
         effects: &mut Effects,
     ) {
-        let Some(owned) = self.partitions.get_mut(read.slot) else {
+        if self.partitions.get(read.slot).is_none() {
             self.pages.free(read.buffer);
             return;
-        };
+        }
         match &read.what {
-            What::Index(index) => {
-                let bytes = self.slab.get(MemoryRange { at: read.buffer.at, len: index.len });
-                if result.is_err() {
-                    owned.log.index_unreadable(index);
-                } else if let Err(error) = owned.log.index_loaded(index, bytes) {
-                    self.index_is_damaged(index, &error, effects);
-                }
+            What::Preread(first) => {
+                self.take_preread(read.slot, first, read.buffer, result, effects);
                 self.pages.free(read.buffer);
                 self.gather_part(reader, gather, read.part, effects);
             }

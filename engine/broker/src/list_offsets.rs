@@ -6,7 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use cutwater_api::{ListOffsets, ListOffsetsPart, ListedOffset, OffsetSpec, Response, Ticket};
-use cutwater_log::{ColdRead, IndexRead, ReadHint, ReadPlan, TimeLookup, Trimmed, find_time, trim_cold};
+use cutwater_log::{ColdRead, Preread, ReadHint, ReadPlan, TimeLookup, Trimmed, find_time, trim_cold};
 use cutwater_model::storage::StorageErrorKind;
 use cutwater_model::{ErrorKind, MemoryRange, Now, Offset, ShardId, TimestampMs, limits};
 
@@ -49,7 +49,7 @@ struct Read {
 #[derive(Debug)]
 enum What {
     Batches(ColdRead),
-    Index(IndexRead),
+    Preread(Preread),
 }
 
 /// All searches under way.
@@ -188,14 +188,14 @@ impl Shard {
                 search.found[index] = Some(found_at(&part, visible.offset, None));
                 return;
             }
-            TimeLookup::NeedIndex(wanted) => {
+            TimeLookup::Needs(wanted) => {
                 self.read_for_search(
                     number,
                     search,
                     index,
                     slot,
                     part_offset(&part),
-                    What::Index(wanted),
+                    What::Preread(wanted),
                     effects,
                 );
                 return;
@@ -221,8 +221,8 @@ impl Shard {
                     self.read_for_search(number, search, index, slot, from, What::Batches(cold), effects);
                     return;
                 }
-                ReadPlan::NeedIndex(wanted) => {
-                    self.read_for_search(number, search, index, slot, from, What::Index(wanted), effects);
+                ReadPlan::Needs(wanted) => {
+                    self.read_for_search(number, search, index, slot, from, What::Preread(wanted), effects);
                     return;
                 }
                 ReadPlan::AtEnd | ReadPlan::OutOfRange => {
@@ -252,13 +252,13 @@ impl Shard {
             What::Batches(cold) => {
                 (cold.file, cold.at, cold.len, cold.len + cold.suffix.map_or(0, |range| range.len))
             }
-            What::Index(index) => (index.file, index.at, index.len, index.len),
+            What::Preread(first) => (first.file, first.at, first.len, first.len),
         };
         let Some(owned) = self.partitions.get_mut(slot) else { return };
         let Some(buffer) = self.pages.allocate(room) else {
             match what {
                 What::Batches(cold) => owned.log.cold_done(&cold),
-                What::Index(index) => owned.log.index_unneeded(&index),
+                What::Preread(first) => owned.log.preread_unneeded(&first),
             }
             self.settle.wants_memory = true;
             search.found[part] = Some(refused(&search.parts[part], ErrorKind::NotReady));
@@ -305,13 +305,8 @@ impl Shard {
         };
         owned.ops -= 1;
         let cold = match &read.what {
-            What::Index(index) => {
-                let bytes = self.slab.get(MemoryRange { at: read.buffer.at, len: index.len });
-                if result.is_err() {
-                    owned.log.index_unreadable(index);
-                } else if let Err(error) = owned.log.index_loaded(index, bytes) {
-                    self.index_is_damaged(index, &error, effects);
-                }
+            What::Preread(first) => {
+                self.take_preread(read.slot, first, read.buffer, result, effects);
                 return (read.from.0 >= 0).then_some(read.from);
             }
             What::Batches(cold) => cold,

@@ -159,7 +159,8 @@ impl<'a> Recovering<'a> {
         let recovered = &mut self.partitions[index];
         recovered.gaps_passed = group.gaps_before;
         let log = &mut recovered.log;
-        if recovered.quarantine.is_some() {
+        // What a file is missing for that isn't the partition's own stays in memory, and the checkpoint carries it.
+        if recovered.quarantine.is_some() && !log.is_fenced() {
             // It was acknowledged, and the journal goes.
             log.mark_incomplete();
             return Ok(());
@@ -197,6 +198,8 @@ impl<'a> Recovering<'a> {
                     return Ok(());
                 }
                 Ok(Replayed::Already) => return Ok(()),
+                // What is not the partition's is not written over, and the memory doesn't hold more.
+                Ok(Replayed::Drain) if recovered.log.is_fenced() => return Err(self.finds_no_place(index)),
                 // First the partition itself makes room, then everybody.
                 Ok(Replayed::Drain) if attempt == 0 => self.drain_partition(storage, index)?,
                 Ok(Replayed::Drain) => self.drain_all(storage)?,
@@ -211,9 +214,23 @@ impl<'a> Recovering<'a> {
         Err(StartError::Memory { shard: self.shard, bytes: self.slab.len() })
     }
 
+    /// What the journal holds of a partition whose file is not its own can't be kept.
+    fn finds_no_place(&self, index: usize) -> StartError {
+        let recovered = &self.partitions[index];
+        let why = recovered.quarantine.as_deref().unwrap_or("its file is not its own");
+        let why = alloc::format!(
+            "{why}; what the journal holds of it can't be kept elsewhere. Nothing was changed: put the right file \
+             there and start again, or move this one away to go on without it"
+        );
+        StartError::Partition { shard: self.shard, partition: recovered.log.id().to_string(), why }
+    }
+
     fn drain_partition(&mut self, storage: &mut dyn Storage, index: usize) -> Result<(), StartError> {
         let log = &mut self.partitions[index].log;
-        drain(storage, &mut self.slab, &mut self.pages, log)?;
+        if let Some(why) = drain(storage, &mut self.slab, &mut self.pages, log)? {
+            self.set_apart(index, why);
+            return Ok(());
+        }
         while let Some(plan) = log.next_flush() {
             storage.flush(plan.file)?;
             log.flushed(&plan);
@@ -225,8 +242,18 @@ impl<'a> Recovering<'a> {
     /// Everything replayed is written to the segments, and one flush makes it durable. A partition that misses something
     /// is no exception: what it has was acknowledged.
     pub(crate) fn drain_all(&mut self, storage: &mut dyn Storage) -> Result<(), StartError> {
-        for recovered in self.partitions.iter_mut().filter(|it| it.is_dirty) {
-            drain(storage, &mut self.slab, &mut self.pages, &mut recovered.log)?;
+        for index in 0..self.partitions.len() {
+            let Recovered { log, is_dirty, .. } = &mut self.partitions[index];
+            if !*is_dirty {
+                continue;
+            }
+            if let Some(why) = drain(storage, &mut self.slab, &mut self.pages, log)? {
+                self.set_apart(index, why);
+            }
+            let log = &self.partitions[index].log;
+            if log.is_fenced() && !log.can_carry() {
+                return Err(self.finds_no_place(index));
+            }
         }
         storage.flush_all()?;
         for recovered in self.partitions.iter_mut().filter(|it| it.is_dirty) {
@@ -237,6 +264,12 @@ impl<'a> Recovering<'a> {
             recovered.log.evict(&mut self.slab, &mut self.pages, 0);
         }
         Ok(())
+    }
+
+    /// Nothing of a partition whose file is not its own can be moved to another shard: it would be left behind.
+    pub(crate) fn refuse_strangers(&self) -> Result<(), StartError> {
+        let stranger = self.partitions.iter().position(|it| it.log.is_fenced());
+        stranger.map_or(Ok(()), |index| Err(self.finds_no_place(index)))
     }
 
     /// The journal is at its end: what came back is durable.
@@ -327,20 +360,54 @@ fn whole_blocks(bytes: u64) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX) & !(BLOCK_BYTES as u32 - 1)
 }
 
-/// Carries out everything a partition wants of its files, without the flushes.
-pub(crate) fn drain(
+/// Looks whether the files that will be written to are the partition's. Says what is wrong with one that isn't; then
+/// the partition is fenced.
+fn find_stranger(storage: &mut dyn Storage, log: &mut Partition) -> Option<String> {
+    let mut block = [0; BLOCK_BYTES];
+    while let Some(read) = log.next_header() {
+        let Ok(bytes) = storage.read(read.file, read.at, &mut block) else {
+            log.preread_failed(&read);
+            continue;
+        };
+        if let Err(error) = log.preread_done(&read, &block[..bytes])
+            && log.is_fenced()
+        {
+            return Some(alloc::format!("{}: {error}", read.file));
+        }
+    }
+    None
+}
+
+/// Carries out everything a partition wants of its files, without the flushes. Says why it did not, where a file is not
+/// the partition's.
+fn drain(
     storage: &mut dyn Storage,
     slab: &mut Slab,
     pages: &mut Pages,
     log: &mut Partition,
-) -> Result<(), StorageError> {
+) -> Result<Option<String>, StorageError> {
+    if let Some(why) = find_stranger(storage, log) {
+        return Ok(Some(why));
+    }
+    // A fenced one has met a stranger before.
+    if log.is_fenced() {
+        return Ok(None);
+    }
     loop {
         let mut is_done = true;
         while let Some(plan) = log.next_opening(slab, pages) {
             // The file may be there, from before the crash, under the pool's name or under its own. Under its own it may
             // hold bulk data and is kept; one that is too short for what is replayed holds none, and is made anew.
             match storage.length(plan.to)?.filter(|bytes| *bytes >= u64::from(plan.bytes)) {
-                Some(bytes) => log.grown(plan.base, whole_blocks(bytes)),
+                Some(bytes) => {
+                    let mut block = [0; BLOCK_BYTES];
+                    storage.read(plan.to, 0, &mut block)?;
+                    if log.is_of_another_partition(&block) {
+                        log.opening_failed(pages, &plan);
+                        return Ok(Some(alloc::format!("{} is of another partition", plan.to)));
+                    }
+                    log.grown(plan.base, whole_blocks(bytes));
+                }
                 None => {
                     storage.create(plan.to, u64::from(plan.bytes))?;
                     storage.flush_dir(plan.to.dir())?;
@@ -374,7 +441,7 @@ pub(crate) fn drain(
             is_done = false;
         }
         if is_done {
-            return Ok(());
+            return Ok(None);
         }
     }
 }

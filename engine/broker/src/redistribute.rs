@@ -74,6 +74,7 @@ pub fn redistribute(
         recovering.skip_lost(gaps);
         has_gap = has_gap.or((gaps > 0).then_some(shard));
         recovering.drain_all(storage)?;
+        recovering.refuse_strangers()?;
         notes.append(&mut recovering.notes);
         for mut recovered in recovering.partitions.drain(..) {
             let id = recovered.log.id();

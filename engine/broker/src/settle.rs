@@ -6,11 +6,12 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::fmt::Display;
 
-use cutwater_log::{FlushPlan, WritePlan};
+use cutwater_log::{FlushPlan, Preread, WritePlan};
 use cutwater_model::limits::{MEMORY_GROWTH_BYTES_PER_S, MEMORY_WARM_BYTES};
 use cutwater_model::storage::StorageErrorKind;
-use cutwater_model::{ErrorKind, Now};
+use cutwater_model::{ErrorKind, MemoryRange, Now};
 
 use crate::effect::{Effect, Effects};
 use crate::partition::{Owned, Slot, Stage};
@@ -79,6 +80,7 @@ pub(crate) struct Settle {
     syncs_in_flight: usize,
     /// Plans under way, by their number in the operation's purpose.
     writes: Slots<(Slot, WritePlan)>,
+    headers: Slots<(Slot, Preread, MemoryRange)>,
     syncs: Slots<(Slot, FlushPlan)>,
     /// Memory is short: whatever is written is flushed too, and given up.
     pub(crate) wants_memory: bool,
@@ -94,6 +96,7 @@ pub(crate) struct Settle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Write(u32),
+    Header(u32),
     Sync(u32),
     SyncAll,
 }
@@ -215,6 +218,7 @@ impl Shard {
     fn write_partition(&mut self, slot: Slot, effects: &mut Effects) -> bool {
         let flushes_now = self.flushes_now();
         let uses_up_memory = self.settle.memory.is_used_up;
+        self.read_header(slot, effects);
         let Some(owned) = self.partitions.get_mut(slot) else { return false };
         if let Some(plan) = owned.log.next_write(&mut self.slab, &mut self.pages, WRITE_BYTES_MAX) {
             owned.ops += 1;
@@ -231,6 +235,23 @@ impl Shard {
             self.collect_flushes(slot);
         }
         false
+    }
+
+    /// Before the first write to a file that this life didn't make, its header is looked at (S5).
+    fn read_header(&mut self, slot: Slot, effects: &mut Effects) {
+        let Some(owned) = self.partitions.get_mut(slot) else { return };
+        let Some(read) = owned.log.next_header() else { return };
+        let Some(memory) = self.pages.allocate_reserved(read.len) else {
+            owned.log.preread_unneeded(&read);
+            self.settle.wants_memory = true;
+            self.settle.hurry(slot);
+            return;
+        };
+        owned.ops += 1;
+        self.settle.writes_in_flight += 1;
+        let number = self.settle.headers.add((slot, read, memory));
+        let op = self.ops.start(Purpose::Settle(Step::Header(number)));
+        effects.push(Effect::Read { op, file: read.file, at: read.at, memory });
     }
 
     fn collect_flushes(&mut self, slot: Slot) {
@@ -277,6 +298,12 @@ impl Shard {
                     self.on_written(slot, &plan, result, effects);
                 }
             }
+            Step::Header(number) => {
+                self.settle.writes_in_flight -= 1;
+                if let Some((slot, read, memory)) = self.settle.headers.take(number) {
+                    self.on_header_read(slot, &read, memory, result, effects);
+                }
+            }
             Step::Sync(number) => {
                 self.settle.syncs_in_flight -= 1;
                 if let Some((slot, plan)) = self.settle.syncs.take(number) {
@@ -310,13 +337,29 @@ impl Shard {
             Ok(_) => owned.log.written(&mut self.pages, plan),
             Err(kind) => {
                 owned.log.write_failed(&mut self.pages, plan);
-                self.fence_partition(slot, kind, effects);
+                self.fence_partition(slot, &kind, effects);
                 return;
             }
         }
         if owned.is_unsettled || !owned.bulks.is_empty() || self.settle.wants_memory {
             self.settle.write_back(slot, owned);
         }
+        self.plan_bulk(slot, effects);
+    }
+
+    fn on_header_read(
+        &mut self,
+        slot: Slot,
+        read: &Preread,
+        memory: MemoryRange,
+        result: Result<u32, StorageErrorKind>,
+        effects: &mut Effects,
+    ) {
+        self.take_preread(slot, read, memory, result, effects);
+        self.pages.free(memory);
+        let Some(owned) = self.partitions.get_mut(slot) else { return };
+        owned.ops -= 1;
+        self.settle.write_back(slot, owned);
         self.plan_bulk(slot, effects);
     }
 
@@ -336,7 +379,7 @@ impl Shard {
             }
             Err(kind) => {
                 owned.log.flush_failed(plan);
-                self.fence_partition(slot, kind, effects);
+                self.fence_partition(slot, &kind, effects);
                 return;
             }
         }
@@ -347,13 +390,13 @@ impl Shard {
     }
 
     /// A segment of a partition failed: it takes no appends any more, and is read as far as it can be (E2).
-    pub(crate) fn fence_partition(&mut self, slot: Slot, kind: StorageErrorKind, effects: &mut Effects) {
+    pub(crate) fn fence_partition(&mut self, slot: Slot, why: &dyn Display, effects: &mut Effects) {
         let Some(owned) = self.partitions.get_mut(slot) else { return };
         if owned.stage == Stage::Open {
             owned.stage = Stage::Fenced;
             let id = owned.id;
             effects.push(Effect::Fence(alloc::format!(
-                "partition {id} takes no appends: its segment could not be written: {kind}"
+                "partition {id} takes no appends: its segment could not be written: {why}"
             )));
         }
         self.give_up_bulks(slot, ErrorKind::StorageError, effects);

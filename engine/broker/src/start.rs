@@ -21,13 +21,13 @@ use cutwater_model::{
     DirName, FileName, Incarnation, MemoryRange, Now, PartitionId, PartitionIndex, ShardId, Slab,
 };
 
-use crate::checkpoint::Checkpoints;
+use crate::checkpoint::{Checkpoints, carry};
 use crate::commit::Commit;
 use crate::config::Config;
 use crate::files::Files;
 use crate::orphans::Orphans;
 use crate::partition::{Partitions, Stage};
-use crate::recovery::Recovering;
+use crate::recovery::{Recovered, Recovering};
 use crate::shard::Shard;
 
 /// Why a shard can't start. Nothing was lost; what to do is in the message.
@@ -151,7 +151,6 @@ pub fn start(
     }
     let is_clean = head.names_all && scanned.groups == 0;
     let has_skipped = !is_clean && recovering.skip_shown(storage)?;
-    report.notes.append(&mut recovering.notes);
     report.entries = recovering.entries;
 
     report.groups = scanned.groups;
@@ -163,6 +162,7 @@ pub fn start(
         generation = checkpoint_both(storage, &mut recovering, &mut journal, &head)?;
     }
     recovering.fence_incomplete();
+    report.notes.append(&mut recovering.notes);
     start_group(storage, &mut recovering.slab, &mut journal, buffers[0], shard)?;
     // Where anything is missing, what looks like nobody's may be all that is left of it.
     let is_whole = scanned.gaps.is_empty() && !recovering.is_incomplete();
@@ -299,9 +299,15 @@ fn checkpoint_both(
         generation += 1;
         let head = CheckpointHead { generation, from, names_all: recovering.names_all(), ..*head };
         let mut rest = recovering.partitions.iter();
+        let mut carries = None;
         checkpoint::write_copy(storage, copy, head, |record| {
-            let Some(recovered) = rest.next() else { return false };
-            recovered.log.snapshot(&recovering.slab, record);
+            if let Some(log) = carries.take() {
+                carry(log, &recovering.slab, record);
+                return true;
+            }
+            let Some(Recovered { log, .. }) = rest.next() else { return false };
+            log.snapshot(&recovering.slab, record);
+            carries = Some(log).filter(|log| log.is_fenced() && log.durable() > log.flushed_end().end);
             true
         })?;
         journal.checkpointed(copy, from);

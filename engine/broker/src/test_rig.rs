@@ -100,6 +100,7 @@ pub(crate) struct Seat {
     /// Every pause and resume, in order; `true` for a pause.
     pub(crate) pauses: Vec<(ConnectionId, bool)>,
     pub(crate) fences: Vec<String>,
+    pub(crate) damages: Vec<String>,
     pub(crate) commands: Vec<ControlCommand>,
     pub(crate) has_stopped: bool,
     /// What its start came to.
@@ -179,6 +180,7 @@ impl Rig {
                 outbox: (0..self.plan.shards).map(|_| Vec::new()).collect(),
                 pauses: Vec::new(),
                 fences: Vec::new(),
+                damages: Vec::new(),
                 commands: Vec::new(),
                 has_stopped: false,
                 report,

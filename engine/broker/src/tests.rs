@@ -14,3 +14,4 @@ mod polling;
 mod producers;
 mod space;
 mod stop;
+mod strangers;

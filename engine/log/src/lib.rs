@@ -5,7 +5,7 @@
 //! [`Slab`](cutwater_model::Slab), of which [`Pages`] says who uses what. STORAGE.md holds the rules, docs/LOG_FORMAT.md
 //! draws the bytes.
 //!
-//! Read in this order: `position`, `partition`, `append`, `tail`, `segment`, `writeback`, `flush`, `read`, `snapshot`, `replay`.
+//! Read in this order: `position`, `partition`, `append`, `tail`, `segment`, `writeback`, `flush`, `read`, `preread`, `snapshot`, `replay`.
 #![no_std]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 extern crate alloc;
@@ -26,6 +26,7 @@ mod partition;
 #[cfg(feature = "plants")]
 pub mod plants;
 mod position;
+mod preread;
 mod producers;
 mod read;
 mod replay;
@@ -47,10 +48,11 @@ pub use carry::carried;
 pub use cold::{ColdError, ColdFault, ColdRead, Trimmed, find_time, trim_cold};
 pub use flush::FlushPlan;
 pub use format::{FormatError, SegmentIdentity};
-pub use lookup::{IndexRead, TimeLookup};
+pub use lookup::TimeLookup;
 pub use pages::{CHUNK_BYTES_MAX, Pages};
 pub use partition::Partition;
 pub use position::{Covered, LogEnd, RangeList};
+pub use preread::{Prelude, Preread};
 pub use producers::{ProducerBatch, ProducerVerdict};
 pub use read::{HotRead, ReadHint, ReadPlan};
 pub use replay::{ReplayEntry, ReplayError, Replayed};

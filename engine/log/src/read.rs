@@ -9,9 +9,9 @@ use cutwater_model::{FileName, MemoryRange, Offset, Slab};
 
 use crate::cold::ColdRead;
 use crate::index::Located;
-use crate::lookup::IndexRead;
 use crate::partition::Partition;
 use crate::position::{BLOCK, LogEnd, RangeList, block_ceil, block_floor};
+use crate::preread::Preread;
 use crate::segment::Segment;
 use crate::tail::TailPin;
 
@@ -29,8 +29,8 @@ pub enum ReadPlan {
     Hot(HotRead),
     /// The batches lie in a file.
     Cold(ColdRead),
-    /// The index of the segment isn't in memory: read it, hand it to [`Partition::index_loaded`], and ask again.
-    NeedIndex(IndexRead),
+    /// Something of the segment has to be known first: read it, hand it to [`Partition::preread_done`], and ask again.
+    Needs(Preread),
     /// There is nothing visible at or after that offset yet.
     AtEnd,
     /// The offset lies before the log's start or behind its end.
@@ -97,7 +97,7 @@ impl Partition {
         let hint = if from == asked { hint } else { ReadHint::default() };
         let start = match self.start_of(from, hint) {
             Start::At(start) => start,
-            Start::NeedIndex(index) => return ReadPlan::NeedIndex(self.index_read(index)),
+            Start::NeedIndex(index) => return ReadPlan::Needs(self.index_read(index)),
             Start::Nowhere => return ReadPlan::OutOfRange,
         };
         if start.position >= self.tail.hot_start().position {
@@ -241,6 +241,9 @@ impl Partition {
     }
 
     fn read_cold(&mut self, from: Offset, start: LogEnd, bytes_max: u32, visible: LogEnd) -> ReadPlan {
+        if let Some(header) = self.header_before(start) {
+            return ReadPlan::Needs(header);
+        }
         let written = self.writeback.readable();
         let Some(segment) = self.segment_of(start) else { return ReadPlan::OutOfRange };
         let (file, base, generation, origin) =
@@ -286,7 +289,7 @@ impl Partition {
         })
     }
 
-    fn segment_of(&self, at: LogEnd) -> Option<&Segment> {
+    pub(crate) fn segment_of(&self, at: LogEnd) -> Option<&Segment> {
         match self.segments.back() {
             Some(last) if last.start_position() <= at.position => Some(last),
             _ => {

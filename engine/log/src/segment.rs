@@ -8,6 +8,7 @@ use cutwater_model::{FileName, Offset, TimestampMs};
 use crate::format::{Footer, INDEX_ENTRIES_PER_BLOCK, SegmentIdentity};
 use crate::index::SegmentIndex;
 use crate::position::{BLOCK, block_ceil};
+use crate::preread::Owner;
 
 /// A footer is two blocks: itself, twice (S2).
 pub(crate) const FOOTER_BYTES: u32 = 2 * BLOCK_BYTES as u32;
@@ -51,6 +52,7 @@ pub(crate) struct Segment {
     /// The offset after its last record, where the next segment begins later than that.
     pub(crate) gap_from: Option<Offset>,
     pub(crate) opening: Opening,
+    pub(crate) owner: Owner,
     pub(crate) index_file: Step,
     pub(crate) footer: Step,
     /// Bytes were written to the file since it was last flushed.
@@ -82,6 +84,7 @@ impl Segment {
             is_sealed: false,
             gap_from: None,
             opening: Opening::Done,
+            owner: Owner::Itself,
             index_file: Step::Due,
             footer: Step::Due,
             is_data_dirty: false,

@@ -14,6 +14,7 @@ use crate::index::{IndexMark, SegmentIndex};
 use crate::pages::Pages;
 use crate::partition::Partition;
 use crate::position::{BLOCK, Covered, LogEnd, block_ceil, block_floor};
+use crate::preread::Owner;
 use crate::producers::Producers;
 use crate::segment::{Segment, Step};
 use crate::space::Growth;
@@ -239,6 +240,7 @@ fn read_segment(
     }
     let mut segment = Segment::new(identity, origin, space, bytes_max);
     segment.end = end;
+    segment.owner = Owner::Unknown;
     segment.first_arrival = TimestampMs(reader.i64()?);
     segment.last_arrival = TimestampMs(reader.i64()?);
     segment.max_timestamp = TimestampMs(reader.i64()?);

@@ -7,6 +7,7 @@
 use cutwater_model::limits::{SEGMENT_GROWTH_BYTES_LEAST, SEGMENT_GROWTH_BYTES_MAX};
 use cutwater_model::{FileName, MemoryRange, Offset, Slab, TimestampMs};
 
+use crate::format;
 use crate::pages::Pages;
 use crate::partition::Partition;
 use crate::position::BLOCK;
@@ -223,6 +224,12 @@ impl Partition {
             segment.opening = Opening::Done;
             segment.space = segment.space.max(plan.bytes);
         }
+    }
+
+    /// Whether the block that was found where the plan's header goes is the header of another partition's segment.
+    #[must_use]
+    pub fn is_of_another_partition(&self, block: &[u8]) -> bool {
+        format::read_header(block).is_ok_and(|found| found.partition != self.id)
     }
 
     /// The plan failed. The partition takes no appends; what is in the journal stays there (E2).

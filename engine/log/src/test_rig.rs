@@ -15,9 +15,9 @@ use cutwater_model::{FileName, LeaderEpoch, Offset, ProducerEpoch, ProducerId, S
 use crate::format::{self, Footer, INDEX_ENTRIES_PER_BLOCK};
 use crate::test_support::{self, Random, partition_id};
 use crate::{
-    Appended, BulkPlan, BulkRef, ColdRead, Covered, FlushPlan, HotRead, IndexFilePlan, IndexRead, LogEnd,
-    NoRoom, OpenPlan, Pages, Partition, ReadHint, ReadPlan, ReplayEntry, Replayed, SpacePlan, TimeLookup,
-    Trimmed, WritePlan, find_time, trim_cold,
+    Appended, BulkPlan, BulkRef, ColdRead, Covered, FlushPlan, HotRead, IndexFilePlan, LogEnd, NoRoom,
+    OpenPlan, Pages, Partition, Prelude, Preread, ReadHint, ReadPlan, ReplayEntry, Replayed, SpacePlan,
+    TimeLookup, Trimmed, WritePlan, find_time, trim_cold,
 };
 
 pub(crate) const SLAB_BYTES: usize = 32 << 20;
@@ -231,6 +231,7 @@ impl Rig {
     }
 
     fn try_bulk(&mut self) {
+        self.read_headers();
         let Some((appended, plan @ None, writes)) = self.bulks.back_mut() else { return };
         *plan = self.partition.begin_bulk(&self.slab, appended);
         if let Some(plan) = plan {
@@ -297,6 +298,7 @@ impl Rig {
     }
 
     pub(crate) fn issue(&mut self) {
+        self.read_headers();
         let (slab, pages) = (&mut self.slab, &mut self.pages);
         let is_wanted = self.partition.is_space_wanted();
         let plan = self.partition.needs_space();
@@ -543,7 +545,7 @@ impl Rig {
                         Trimmed::Onward { hint: better } => hint = better,
                     }
                 }
-                ReadPlan::NeedIndex(plan) => self.load_index(&plan),
+                ReadPlan::Needs(plan) => self.preread(&plan),
                 ReadPlan::AtEnd if self.model.last().is_none_or(|last| last.next <= from) => {
                     assert!(from < self.skipped, "seed {seed}: only a gap holds nothing");
                     return (visible.offset, ReadHint::default());
@@ -564,14 +566,21 @@ impl Rig {
         bytes[plan.skip as usize..][..plan.usable as usize].to_vec()
     }
 
-    fn load_index(&mut self, plan: &IndexRead) {
-        if self.random.below(5) == 0 {
-            self.partition.index_unreadable(plan);
+    /// Nothing is written to a file before it was seen to be the partition's.
+    fn read_headers(&mut self) {
+        while let Some(plan) = self.partition.next_header() {
+            self.preread(&plan);
+        }
+    }
+
+    fn preread(&mut self, plan: &Preread) {
+        if plan.what == Prelude::Index && self.random.below(5) == 0 {
+            self.partition.preread_failed(plan);
             return;
         }
         let bytes = self.written[&plan.file][plan.at as usize..][..plan.len as usize].to_vec();
         self.partition
-            .index_loaded(plan, &bytes)
+            .preread_done(plan, &bytes)
             .unwrap_or_else(|error| panic!("seed {}: {error}", self.seed));
     }
 
@@ -610,7 +619,7 @@ impl Rig {
         let visible = self.partition.end();
         loop {
             match self.partition.locate_time(target) {
-                TimeLookup::NeedIndex(plan) => self.load_index(&plan),
+                TimeLookup::Needs(plan) => self.preread(&plan),
                 TimeLookup::None => {
                     assert_eq!(expected, None, "seed {}", self.seed);
                     return;

@@ -167,9 +167,10 @@ impl Partition {
 
     /// The next write, of at most `bytes_max` rounded up to a block. Its memory is held until [`Partition::written`].
     ///
-    /// Only bytes that are durable are handed out, so no file ever holds what the journal may lose.
+    /// Only bytes that are durable are handed out, so no file ever holds what the journal may lose; and only for files
+    /// that are known to be the partition's, by [`Partition::next_header`].
     pub fn next_write(&mut self, slab: &mut Slab, pages: &mut Pages, bytes_max: u32) -> Option<WritePlan> {
-        if self.is_fenced {
+        if self.is_fenced || !self.owns_its_files() {
             return None;
         }
         let plan = self

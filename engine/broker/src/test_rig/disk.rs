@@ -88,6 +88,13 @@ impl Disk {
         &mut self.file(file).expect("there is such a file").now
     }
 
+    /// Somebody else puts a file there.
+    pub(crate) fn put(&mut self, file: FileName, bytes: Vec<u8>) {
+        self.files.push(File { stable: bytes.clone(), now: bytes, ..File::default() });
+        self.names.insert(file, self.files.len() - 1);
+        self.stable_names.insert(file, self.files.len() - 1);
+    }
+
     /// The names there are, in order.
     pub(crate) fn names(&self) -> impl Iterator<Item = FileName> {
         self.names.keys().copied()

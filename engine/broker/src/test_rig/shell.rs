@@ -185,6 +185,7 @@ impl Rig {
             Effect::Close(connection, reason) => panic!("{connection:?} is closed: {reason:?}"),
             Effect::Control { command, .. } => seat.commands.push(*command),
             Effect::Fence(why) => seat.fences.push(why),
+            Effect::Damage(what) => seat.damages.push(what),
             Effect::Stopped => seat.has_stopped = true,
             effect => {
                 let bytes = match effect {

@@ -220,10 +220,7 @@ fn damaged_segments_are_refused_by_range_and_named_and_nothing_false_is_read() {
     );
 }
 
-/// A segment says in its header whose it is, but nothing compares that with its name yet: a read takes the other
-/// partition's records for this one's.
 #[test]
-#[ignore = "an open fault: the header of a segment is not compared before it is read"]
 fn a_segment_of_another_partition_is_refused() {
     let base = Base::stopped("foreign-segment");
     base.check(
