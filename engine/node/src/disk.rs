@@ -41,6 +41,8 @@ pub struct Disk {
     free: Vec<u32>,
     descriptors: Descriptors,
     openings: HashMap<u64, Opening, BuildFixedHasher>,
+    /// The opening of a name, by its token, while the name means that file.
+    opening_of: HashMap<FileName, u64, BuildFixedHasher>,
     openings_begun: u64,
     /// Jobs on the file thread that have not ended.
     jobs: usize,
@@ -111,6 +113,7 @@ impl Disk {
             free: Vec::new(),
             descriptors: Descriptors::new(descriptors_max),
             openings: HashMap::default(),
+            opening_of: HashMap::default(),
             openings_begun: 0,
             jobs: 0,
             finished: Vec::new(),
@@ -180,7 +183,8 @@ impl Disk {
     }
 
     fn forget(&mut self, file: FileName) -> Option<Rc<OwnedFd>> {
-        for opening in self.openings.values_mut().filter(|opening| opening.file == file) {
+        let opening = self.opening_of.remove(&file).and_then(|token| self.openings.get_mut(&token));
+        if let Some(opening) = opening {
             opening.is_stale = true;
         }
         self.descriptors.remove(file)
@@ -215,9 +219,8 @@ impl Disk {
 
     /// Has a file opened, for all who wait for it.
     fn open(&mut self, file: FileName, number: u32) {
-        if let Some(opening) =
-            self.openings.values_mut().find(|opening| opening.file == file && !opening.is_stale)
-        {
+        let opening = self.opening_of.get(&file).and_then(|token| self.openings.get_mut(token));
+        if let Some(opening) = opening {
             return opening.waiting.push(number);
         }
         let opening = Opening { file, waiting: vec![number], tries: 0, is_stale: false };
@@ -229,6 +232,9 @@ impl Disk {
         self.jobs += 1;
         let token = Token(OPENING | self.openings_begun);
         self.files.submit(token, FileJob::Open { file: opening.file });
+        if !opening.is_stale {
+            self.opening_of.insert(opening.file, token.0);
+        }
         self.openings.insert(token.0, opening);
     }
 
@@ -332,6 +338,9 @@ impl Disk {
 
     fn on_opened(&mut self, done: FileDone, ring: &mut Ring, ended: &mut Vec<DiskResult>) {
         let Some(mut opening) = self.openings.remove(&done.token.0) else { return };
+        if !opening.is_stale {
+            self.opening_of.remove(&opening.file);
+        }
         match done.result {
             Ok(descriptor) => {
                 let Some(descriptor) = descriptor.map(Rc::new) else { return };

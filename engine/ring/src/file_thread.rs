@@ -1,6 +1,7 @@
 //! One thread for what would block a pump: making, naming, removing and shrinking files.
 //!
-//! Short jobs come first and in order. Making a file of written zeros goes step by step between them; making one that
+//! Short jobs come first and in order, but for files that grow: their flushes come after all that is quick, one for each
+//! file, or one of everything where many grow at a time. Making a file of written zeros goes step by step between them; making one that
 //! nobody waits for, and giving back the space of removed files, uses at most a quarter of the time, because zeroing
 //! beside the journal at full speed stalls acks for hundreds of milliseconds (S6).
 
@@ -24,6 +25,10 @@ use crate::zeroing::{Zeroing, create_new, reserve};
 const REST_FACTOR: u32 = 3;
 /// The longest rest after one step.
 const REST_MAX: Duration = Duration::from_millis(200);
+/// From so many files that grow at a time, one flush of everything is cheaper than one each.
+const FLUSHES_EACH_MAX: usize = 8;
+/// Quick jobs go before the flushes of files that grow, but no more than so many.
+const OVERTAKEN_MAX: u32 = 256;
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +135,8 @@ impl FileThread {
             folder,
             shared: shared.clone(),
             zeros,
+            grown: Vec::new(),
+            overtaken: 0,
             urgent: VecDeque::new(),
             background: VecDeque::new(),
         };
@@ -191,10 +198,21 @@ enum Task {
     Shrink(Shrinking),
 }
 
+/// A file that has got its space, which is not flushed yet.
+struct Grown {
+    file: FileName,
+    opened: OwnedFd,
+    token: Token,
+    mailbox: Arc<Mailbox>,
+}
+
 struct Worker {
     folder: DataFolder,
     shared: Arc<Shared>,
     zeros: Bounce,
+    grown: Vec<Grown>,
+    /// Jobs that went before the flushes of those.
+    overtaken: u32,
     /// Somebody waits for these.
     urgent: VecDeque<Task>,
     /// Nobody waits for these.
@@ -208,6 +226,8 @@ impl Worker {
             let Some(job) = self.next_job(rest_until) else { return };
             if let Some((token, job, mailbox)) = job {
                 self.begin(token, job, mailbox);
+            } else if !self.grown.is_empty() {
+                self.flush_grown();
             } else if let Some(task) = self.urgent.pop_front() {
                 if let Some(task) = self.step(task) {
                     self.urgent.push_back(task);
@@ -228,8 +248,14 @@ impl Worker {
     fn next_job(&self, rest_until: Option<Instant>) -> Option<Option<(Token, FileJob, Arc<Mailbox>)>> {
         let mut queue = lock(&self.shared.queue);
         loop {
+            if self.overtaken >= OVERTAKEN_MAX {
+                return Some(None);
+            }
             if let Some(job) = queue.jobs.pop_front() {
                 return Some(Some(job));
+            }
+            if !self.grown.is_empty() {
+                return Some(None);
             }
             if queue.is_stopping {
                 return None;
@@ -251,6 +277,7 @@ impl Worker {
     }
 
     fn begin(&mut self, token: Token, job: FileJob, mailbox: Arc<Mailbox>) {
+        self.overtaken += u32::from(!self.grown.is_empty());
         let folder = &self.folder;
         let result = match job {
             FileJob::Create { file, bytes, written: false, .. } => reserved(folder, file, bytes),
@@ -262,7 +289,13 @@ impl Worker {
                 }
                 Err(error) => Err(error),
             },
-            FileJob::Extend { file, to, written: false } => extended(folder, file, to),
+            FileJob::Extend { file, to, written: false } => match extended(folder, file, to) {
+                Ok(opened) => {
+                    self.grown.push(Grown { file, opened, token, mailbox });
+                    return;
+                }
+                Err(error) => Err(error),
+            },
             FileJob::Extend { file, to, written: true } => match Zeroing::extend(folder, file, to) {
                 Ok(zeroing) => {
                     self.urgent.push_back(Task::Zero(zeroing, token, mailbox));
@@ -282,6 +315,20 @@ impl Worker {
             FileJob::FlushAll => folder.flush_all(),
         };
         mailbox.answer(token, result.map(|()| None));
+    }
+
+    /// The space of files that grow is durable before it is used (S4). A flush of everything begins after all of them
+    /// have got theirs.
+    fn flush_grown(&mut self) {
+        self.overtaken = 0;
+        let of_everything = (self.grown.len() > FLUSHES_EACH_MAX).then(|| self.folder.flush_all());
+        for grown in self.grown.drain(..) {
+            let result = match &of_everything {
+                Some(result) => result.clone(),
+                None => flush(&grown.opened).map_err(|errno| error("flush", grown.file, errno)),
+            };
+            grown.mailbox.answer(grown.token, result.map(|()| None));
+        }
     }
 
     /// Removes the name with the descriptor held, so that the space does not go all at once (S6).
@@ -341,10 +388,11 @@ fn remove_dir(folder: &DataFolder, dir: DirName) -> Result<(), StorageError> {
     }
 }
 
-fn extended(folder: &DataFolder, file: FileName, to: u64) -> Result<(), StorageError> {
+/// Lengthens a file, not flushed.
+fn extended(folder: &DataFolder, file: FileName, to: u64) -> Result<OwnedFd, StorageError> {
     let opened = folder.open_as(file, Access::Direct, 0)?;
     reserve(&opened, to).map_err(|errno| error("reserve space for", file, errno))?;
-    flush(&opened).map_err(|errno| error("flush", file, errno))
+    Ok(opened)
 }
 
 /// Nothing here panics while it holds a lock, so a poisoned one is as good.
