@@ -52,7 +52,8 @@ impl Config {
     pub fn new(shard: ShardId, shards: u16, journal_bytes: u64) -> Self {
         let files = (journal_bytes / limits::JOURNAL_FILE_BYTES) as u32;
         let journal_files = files.max(limits::JOURNAL_FILES_LEAST);
-        let checkpoint_bytes = u64::from(journal_files) * limits::JOURNAL_FILE_BYTES / 8;
+        let eighth = u64::from(journal_files) * limits::JOURNAL_FILE_BYTES / 8;
+        let checkpoint_bytes = eighth.min(limits::CHECKPOINT_BYTES_MAX);
         Self {
             shard,
             shards,
@@ -66,7 +67,7 @@ impl Config {
             checkpoint_bytes,
             checkpoint_us: 10_000_000,
             writeback_bytes_least: 256 * 1024,
-            writebacks_in_flight_max: 8,
+            writebacks_in_flight_max: 32,
             syncs_in_flight_max: 8,
             cold_reads_in_flight_max: 16,
             pool_files_max: 16,

@@ -24,6 +24,9 @@ pub const MEMORY_WARM_BYTES: u64 = 192 * MIB as u64;
 /// How fast that may grow while it is used up. Memory that was never touched costs as much as writing it twice, more in
 /// a virtual machine, so pages used before are used again first.
 pub const MEMORY_GROWTH_BYTES_PER_S: u64 = 32 * MIB as u64;
+/// A checkpoint is due after so many bytes of journal, or an eighth of a smaller one: half of the memory that is kept
+/// warm, because small partitions give up nothing before a checkpoint has flushed them.
+pub const CHECKPOINT_BYTES_MAX: u64 = MEMORY_WARM_BYTES / 2;
 /// Batches of one partition that may be on their way straight to its segment.
 pub const BULKS_IN_FLIGHT_MAX: usize = 16;
 
