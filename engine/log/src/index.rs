@@ -43,16 +43,17 @@ pub(crate) struct IndexMark {
     pub(crate) running: u64,
 }
 
+#[repr(C)]
 #[derive(Debug)]
 pub(crate) struct SegmentIndex {
-    identity: SegmentIdentity,
-    table: Vec<Row>,
-    /// The number of the table's first row.
-    table_from: u32,
     /// Entries that no checkpoint may leave to the index file yet.
     pending: VecDeque<IndexEntry>,
-    /// The number of the first of them.
+    table: Vec<Row>,
+    /// The number of the first of those entries.
     pending_from: u32,
+    /// The number of the table's first row.
+    table_from: u32,
+    identity: SegmentIdentity,
     mark: IndexMark,
     /// Up to which file position bytes were digested.
     digested: u32,

@@ -19,34 +19,38 @@ use crate::tail::Tail;
 use crate::writeback::Writeback;
 
 /// One partition's log. See the module.
+///
+/// What every append touches stands together, because thousands of partitions do not fit a core's cache (`repr(C)` keeps
+/// the order); of `growth` it is the end, of `writeback` the beginning.
+#[repr(C)]
 #[derive(Debug)]
 pub struct Partition {
-    pub(crate) id: PartitionId,
     pub(crate) epoch: LeaderEpoch,
-    /// Of the next segment.
-    pub(crate) segment_bytes: u32,
-    pub(crate) generation_next: u32,
-    pub(crate) log_start: Offset,
-    pub(crate) log_start_durable: Offset,
-    pub(crate) end: LogEnd,
-    pub(crate) durable: Covered,
-    /// What the newest durable checkpoint names.
-    pub(crate) checkpointed: LogEnd,
-    pub(crate) tail: Tail,
-    /// Oldest first; the last one is appended to, unless a checkpoint or a removal left only sealed ones.
-    pub(crate) segments: VecDeque<Segment>,
-    /// So many segments at the front are settled: there is nothing left to do with their files but to read them.
-    pub(crate) settled: usize,
-    pub(crate) spare: Option<(FileName, u32)>,
-    pub(crate) growth: Growth,
-    pub(crate) writeback: Writeback,
-    pub(crate) bulk: BulkState,
-    pub(crate) producers: Producers,
     pub(crate) is_fenced: bool,
     /// Whether records are missing behind its end.
     pub(crate) is_incomplete: bool,
     /// Whether there are offsets that no record has between its first and its last.
     pub(crate) has_gaps: bool,
+    pub(crate) bulk: BulkState,
+    pub(crate) end: LogEnd,
+    pub(crate) durable: Covered,
+    pub(crate) log_start: Offset,
+    pub(crate) tail: Tail,
+    /// Oldest first; the last one is appended to, unless a checkpoint or a removal left only sealed ones.
+    pub(crate) segments: VecDeque<Segment>,
+    pub(crate) producers: Producers,
+    pub(crate) growth: Growth,
+    pub(crate) writeback: Writeback,
+    /// So many segments at the front are settled: there is nothing left to do with their files but to read them.
+    pub(crate) settled: usize,
+    pub(crate) spare: Option<(FileName, u32)>,
+    pub(crate) id: PartitionId,
+    /// Of the next segment.
+    pub(crate) segment_bytes: u32,
+    pub(crate) generation_next: u32,
+    pub(crate) log_start_durable: Offset,
+    /// What the newest durable checkpoint names.
+    pub(crate) checkpointed: LogEnd,
 }
 
 impl Partition {

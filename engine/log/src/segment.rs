@@ -33,9 +33,10 @@ pub(crate) enum Step {
     Done,
 }
 
+/// What every append touches stands first (`repr(C)` keeps it so).
+#[repr(C)]
 #[derive(Debug)]
 pub(crate) struct Segment {
-    pub(crate) identity: SegmentIdentity,
     /// The tail position of the file's first byte. Data begins one block later, behind the header.
     pub(crate) origin: u64,
     /// The file position after the last batch.
@@ -44,17 +45,18 @@ pub(crate) struct Segment {
     pub(crate) space: u32,
     /// The file may grow to this.
     pub(crate) bytes_max: u32,
-    pub(crate) first_arrival: TimestampMs,
-    pub(crate) last_arrival: TimestampMs,
-    pub(crate) max_timestamp: TimestampMs,
-    pub(crate) index: SegmentIndex,
     pub(crate) is_sealed: bool,
-    /// The offset after its last record, where the next segment begins later than that.
-    pub(crate) gap_from: Option<Offset>,
-    pub(crate) opening: Opening,
-    pub(crate) owner: Owner,
     pub(crate) index_file: Step,
     pub(crate) footer: Step,
+    pub(crate) last_arrival: TimestampMs,
+    pub(crate) max_timestamp: TimestampMs,
+    pub(crate) identity: SegmentIdentity,
+    pub(crate) index: SegmentIndex,
+    pub(crate) opening: Opening,
+    pub(crate) first_arrival: TimestampMs,
+    /// The offset after its last record, where the next segment begins later than that.
+    pub(crate) gap_from: Option<Offset>,
+    pub(crate) owner: Owner,
     /// Bytes were written to the file since it was last flushed.
     pub(crate) is_data_dirty: bool,
     /// The same of its index file.

@@ -66,15 +66,16 @@ pub struct IndexFilePlan {
     pub bytes: u32,
 }
 
+#[repr(C)]
 #[derive(Debug)]
 pub(crate) struct Growth {
+    under_way: Option<SpacePlan>,
+    last: TimestampMs,
     pub(crate) step: u32,
     /// Space that a refused batch needs at the end of the last segment.
     wanted: u32,
     /// Space that a refused batch needs in a segment of its own.
     wanted_spare: u32,
-    under_way: Option<SpacePlan>,
-    last: TimestampMs,
 }
 
 impl Growth {
@@ -135,11 +136,13 @@ impl Partition {
     #[inline]
     #[must_use]
     pub fn is_space_wanted(&self) -> bool {
-        if self.growth.under_way.is_some() || self.is_fenced {
+        let active = self.segments.back();
+        let is_extension_due = active.is_some_and(|active| self.is_extension_due(active));
+        if !is_extension_due && !self.is_spare_due() {
             return false;
         }
-        let is_extension_due = self.segments.back().is_some_and(|active| self.is_extension_due(active));
-        is_extension_due || self.missing_spare().is_some()
+        let may_ask = self.growth.under_way.is_none() && !self.is_fenced;
+        may_ask && (is_extension_due || self.spare.is_none())
     }
 
     fn extension(&mut self) -> Option<SpacePlan> {
@@ -160,27 +163,29 @@ impl Partition {
         Some(SpacePlan::Extend { file, base, from, to: to.min(bytes_max) })
     }
 
+    #[inline]
     fn is_extension_due(&self, active: &Segment) -> bool {
         let room = active.space.saturating_sub(active.end + FOOTER_BYTES);
-        !active.is_sealed
-            && active.opening == Opening::Done
+        (room < self.growth.ahead() || self.growth.wanted > active.space)
             && active.space < active.bytes_max
-            && (room < self.growth.ahead() || self.growth.wanted > active.space)
+            && !active.is_sealed
+            && active.opening == Opening::Done
+    }
+
+    /// Whether the next segment may begin soon, so that a spare should be there.
+    #[inline]
+    fn is_spare_due(&self) -> bool {
+        let Some(active) = self.segments.back().filter(|active| !active.is_sealed) else { return true };
+        let room = active.bytes_max.saturating_sub(active.end + FOOTER_BYTES);
+        self.growth.wanted_spare > 0 || room < self.growth.ahead()
     }
 
     fn missing_spare(&self) -> Option<SpacePlan> {
-        if self.spare.is_some() {
+        if self.spare.is_some() || !self.is_spare_due() {
             return None;
         }
-        let is_due = match self.segments.back().filter(|active| !active.is_sealed) {
-            None => true,
-            Some(active) => {
-                let room = active.bytes_max.saturating_sub(active.end + FOOTER_BYTES);
-                self.growth.wanted_spare > 0 || room < self.growth.ahead()
-            }
-        };
         let bytes = self.growth.step.max(self.growth.wanted_spare).next_multiple_of(BLOCK);
-        is_due.then(|| SpacePlan::Spare { bytes: bytes.min(self.segment_bytes) })
+        Some(SpacePlan::Spare { bytes: bytes.min(self.segment_bytes) })
     }
 
     /// The file of that segment has written, flushed space up to `to`: the plan was carried out, or recovery found the

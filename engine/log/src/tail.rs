@@ -39,15 +39,16 @@ pub struct TailPin {
     count: u32,
 }
 
+#[repr(C)]
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
-    chunks: VecDeque<Chunk>,
-    /// The number of the first chunk, counted over the life of the tail, wrapping.
-    first_number: u32,
-    /// The first batch that lies in memory as a whole.
-    hot_start: LogEnd,
     /// After the last byte.
     end: u64,
+    chunks: VecDeque<Chunk>,
+    /// The first batch that lies in memory as a whole.
+    hot_start: LogEnd,
+    /// The number of the first chunk, counted over the life of the tail, wrapping.
+    first_number: u32,
     resident: u32,
     pins: u32,
 }

@@ -46,6 +46,7 @@ pub(crate) enum Part {
     Footer,
 }
 
+#[repr(C)]
 #[derive(Debug)]
 pub(crate) struct Writeback {
     /// Up to this tail position, whole blocks are handed out to be written, in order.
