@@ -60,7 +60,7 @@ pub(crate) fn setup_remedy(errno: Errno) -> &'static str {
              the io_uring calls"
         }
         libc::ENOMEM => {
-            "the kernel may not pin enough memory: raise `ulimit -l` (systemd: LimitMEMLOCK=infinity) or free memory"
+            "the kernel may not pin enough memory: raise `ulimit -l` to 8192 (systemd: LimitMEMLOCK=8M) or free memory"
         }
         libc::EMFILE | libc::ENFILE => {
             "too many open files: raise `ulimit -n` (systemd: LimitNOFILE=1048576)"

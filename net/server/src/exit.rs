@@ -49,6 +49,7 @@ impl ExitReason {
 
     fn of_node(error: &NodeError) -> Self {
         match error {
+            NodeError::Probe(lack) if lack.is_limit() => Self::Limits,
             NodeError::Probe(ProbeError::Kernel { .. } | ProbeError::Ring(_)) | NodeError::Ring(_) => {
                 Self::NoRing
             }

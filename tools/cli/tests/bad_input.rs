@@ -12,6 +12,8 @@ mod disk;
 mod environment;
 #[path = "bad_input/frames.rs"]
 mod frames;
+#[path = "bad_input/machine.rs"]
+mod machine;
 #[path = "bad_input/names.rs"]
 mod names;
 #[path = "bad_input/reads.rs"]

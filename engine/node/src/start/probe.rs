@@ -53,6 +53,20 @@ pub enum ProbeError {
     },
 }
 
+impl ProbeError {
+    /// Whether a limit of the process is in the way.
+    #[must_use]
+    pub const fn is_limit(&self) -> bool {
+        match self {
+            Self::Descriptors { .. } => true,
+            Self::Ring(RingError::Setup { errno, .. }) => {
+                matches!(errno.0, libc::ENOMEM | libc::EMFILE | libc::ENFILE)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Checks kernel, ring and limits.
 pub(super) fn machine() -> Result<(), ProbeError> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -82,23 +96,35 @@ pub(super) fn place(path: &Path) -> Result<(), ProbeError> {
 }
 
 /// Checks that files of the folder can be made and written past the page cache. Leaves nothing behind: the file it
-/// makes has no name (O_TMPFILE, open(2)).
+/// makes has no name (O_TMPFILE, open(2)), or loses it at once on a file system without nameless files.
 pub(super) fn folder(path: &Path) -> Result<(), ProbeError> {
-    let open = |flags: i32| {
-        OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE | flags).mode(0o600).open(path)
+    let make = match nameless(path, 0) {
+        Err(Errno(libc::EOPNOTSUPP | libc::EISDIR)) => named,
+        _ => nameless,
     };
-    let errno = |error: std::io::Error| Errno(error.raw_os_error().unwrap_or(libc::EIO));
-    match open(0).map_err(errno) {
-        Ok(_) => {}
-        // A file system without nameless files is judged when the first real file is opened.
-        Err(Errno(libc::EOPNOTSUPP | libc::EISDIR)) => return Ok(()),
-        Err(errno) => return Err(ProbeError::NotWritable { path: path.to_owned(), errno }),
-    }
-    match open(libc::O_DIRECT).map_err(errno) {
-        Ok(_) => Ok(()),
+    let not_writable = |errno| ProbeError::NotWritable { path: path.to_owned(), errno };
+    make(path, 0).map_err(not_writable)?;
+    match make(path, libc::O_DIRECT) {
         Err(Errno(libc::EINVAL)) => Err(ProbeError::NoDirect { path: path.to_owned() }),
-        Err(errno) => Err(ProbeError::NotWritable { path: path.to_owned(), errno }),
+        made => made.map_err(not_writable),
     }
+}
+
+fn nameless(folder: &Path, flags: i32) -> Result<(), Errno> {
+    make(folder, OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE | flags))
+}
+
+fn named(folder: &Path, flags: i32) -> Result<(), Errno> {
+    let file = folder.join("probe");
+    let made = make(&file, OpenOptions::new().write(true).create(true).custom_flags(flags));
+    // open(2) may have made the file before it refused the flag.
+    let _ = std::fs::remove_file(&file);
+    made
+}
+
+fn make(path: &Path, options: &mut OpenOptions) -> Result<(), Errno> {
+    let made = options.mode(0o600).open(path);
+    made.map(drop).map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EIO)))
 }
 
 /// How many descriptors of files each shard keeps: half of what the process may have, the rest being connections.
@@ -134,5 +160,17 @@ mod tests {
     fn a_folder_that_is_not_there_or_has_no_direct_io_is_told_apart() {
         assert!(matches!(folder(Path::new("/nonexistent")), Err(ProbeError::NotWritable { .. })));
         assert!(descriptors_limit() > 0);
+    }
+
+    #[test]
+    fn a_file_that_needs_a_name_for_the_probe_leaves_none() {
+        let folder = std::env::temp_dir().join(format!("cutwater-probe-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        assert!(named(&folder, 0).is_ok());
+        // Of all flags, O_DIRECTORY is one that no file system grants for a file.
+        assert!(named(&folder, libc::O_DIRECTORY).is_err());
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+        assert!(named(Path::new("/proc"), 0).is_err());
+        std::fs::remove_dir(&folder).unwrap();
     }
 }

@@ -71,12 +71,22 @@ impl Node {
 
     /// Starts a node with more flags, or tells how it ended before it was ready.
     pub(crate) fn try_start(how: &Start, flags: &[&str]) -> Result<Self, Ended> {
+        Self::try_start_by(&[], how, flags)
+    }
+
+    /// The same by a program that changes something about its process and then becomes the node.
+    pub(crate) fn try_start_by(by: &[&str], how: &Start, flags: &[&str]) -> Result<Self, Ended> {
         let ready = how.log.with_extension("ready");
         let _ = fs::remove_file(&ready);
         let log = File::options().create(true).append(true).open(&how.log).unwrap();
         let log_from = log.metadata().unwrap().len();
         let listen = format!("127.0.0.1:{}", how.port);
-        let child = Command::new(binary())
+        let program = by.first().map_or(binary(), |&program| program);
+        let mut command = Command::new(program);
+        if !by.is_empty() {
+            command.args(&by[1..]).arg(binary());
+        }
+        let child = command
             .args(["serve", "--listen", &listen, "--admin", "127.0.0.1:0", "--idle", "park"])
             .args([
                 "--shards",
@@ -125,6 +135,13 @@ impl Node {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// How much memory the process may lock, in bytes (proc_pid_limits(5)).
+    pub(crate) fn locked_bytes_max(&self) -> u64 {
+        let limits = fs::read_to_string(format!("/proc/{}/limits", self.child.id())).unwrap();
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max locked memory")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap_or(u64::MAX)
     }
 
     /// All that was logged, former lives included.
