@@ -40,6 +40,13 @@ pub(crate) struct Deferred {
     pub(crate) batch: Vec<u8>,
 }
 
+impl Deferred {
+    /// What it takes in memory with a batch of so many bytes.
+    pub(crate) const fn bytes(batch_bytes: usize) -> u64 {
+        (size_of::<Self>() + batch_bytes) as u64
+    }
+}
+
 /// One partition.
 ///
 /// Where each batch is for another of a thousand partitions, what an append costs is the cache lines it touches. So what

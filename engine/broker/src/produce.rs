@@ -8,7 +8,7 @@ use cutwater_api::{Produce, Produced, RequiredAcks, Ticket};
 use cutwater_journal::{EntryKind, Sequence};
 use cutwater_log::{Appended, LogEnd, NoRoom, ProducerBatch, ProducerVerdict};
 use cutwater_model::batch::{self, Header, Limits, Summary, TimestampPatch};
-use cutwater_model::limits::{BULKS_IN_FLIGHT_MAX, MEMORY_AHEAD_RECORDS_MAX};
+use cutwater_model::limits::{BULKS_IN_FLIGHT_MAX, DEFERRED_BYTES_MAX, MEMORY_AHEAD_RECORDS_MAX};
 use cutwater_model::topic::{Durability, TimestampType};
 use cutwater_model::{ErrorKind, Now, Offset, ShardId, TimestampMs};
 
@@ -98,10 +98,18 @@ impl Shard {
         }
     }
 
-    /// A batch that found no room is copied; its connection is paused until it is appended (DESIGN.md section 5).
+    /// A batch that found no room is copied; its connection is paused until it is appended (DESIGN.md section 5). So one
+    /// connection has little that waits, but a shard may have thousands of them: over the bound of all a batch has to be
+    /// sent again.
     #[cold]
     fn defer(&mut self, asker: Asker, slot: Slot, bytes: &[u8], effects: &mut Effects) {
+        let taken = Deferred::bytes(bytes.len());
+        if self.deferred_bytes + taken > DEFERRED_BYTES_MAX {
+            self.refuse(asker, ErrorKind::ThrottlingQuotaExceeded, effects);
+            return;
+        }
         let Some(owned) = self.partitions.get_mut(slot) else { return };
+        self.deferred_bytes += taken;
         if owned.deferred.is_empty() {
             self.deferring.push(slot);
         }
@@ -143,6 +151,7 @@ impl Shard {
     }
 
     fn undefer(&mut self, waited: &Deferred, effects: &mut Effects) {
+        self.deferred_bytes -= Deferred::bytes(waited.batch.len());
         if waited.asker.shard == self.config.shard {
             self.connections.undeferred(waited.asker.ticket.connection, waited.batch.len(), effects);
         }

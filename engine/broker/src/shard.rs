@@ -55,6 +55,8 @@ pub struct Shard {
     pub(crate) woken: Vec<Slot>,
     /// Partitions with batches that wait for room.
     pub(crate) deferring: Vec<Slot>,
+    /// What these batches take.
+    pub(crate) deferred_bytes: u64,
     /// Partitions whose durable bulk batches wait for room in a group.
     pub(crate) referring: Vec<Slot>,
     pub(crate) scratch: Vec<u8>,
@@ -117,6 +119,7 @@ impl Shard {
             stages: Stages::default(),
             woken: Vec::new(),
             deferring: Vec::new(),
+            deferred_bytes: 0,
             referring: Vec::new(),
             scratch: Vec::new(),
             now,

@@ -93,6 +93,9 @@ pub const CONNECTIONS_PER_SHARD_MAX: usize = 10_000;
 pub const REQUESTS_IN_FLIGHT_MAX: u32 = 8_192;
 /// Request bytes of one connection that wait for their answer; over it the ring stops receiving from it.
 pub const REQUEST_BYTES_IN_FLIGHT_MAX: u32 = 16 * MIB;
+/// Bytes of batches that one shard keeps until their partitions have room, whatever connections and shards they come from.
+/// A connection is paused by its first one; what comes beyond this, from very many connections, is to be sent again.
+pub const DEFERRED_BYTES_MAX: u64 = 128 * MIB as u64;
 /// Bytes of one connection pinned by sends, or on their way to be: what its fetches and subscriptions are collecting
 /// counts from the moment it is asked for. Above half of it nothing more is collected for the connection.
 pub const SEND_BYTES_PINNED_MAX: u32 = 256 * KIB;

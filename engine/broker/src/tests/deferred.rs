@@ -1,10 +1,13 @@
 //! Batches that find no room wait in their order, and their connections are paused meanwhile.
 
+use alloc::vec::Vec;
+
 use cutwater_api::RequiredAcks;
+use cutwater_model::limits::DEFERRED_BYTES_MAX;
 use cutwater_model::topic::TopicConfig;
 use cutwater_model::{ErrorKind, PartitionId, PartitionIndex};
 
-use crate::test_rig::{Held, Rig, batch, batch_of};
+use crate::test_rig::{Held, Peer, Rig, batch, batch_of};
 
 /// A rig with a topic whose folder is not made yet, so that its batches wait.
 fn rig_with_opening_topic() -> (Rig, PartitionId) {
@@ -74,4 +77,54 @@ fn the_batch_of_a_closed_connection_keeps_its_place() {
     rig.complete_all();
     assert_eq!(rig.produced(after), Some(Ok(2)));
     assert_eq!(rig.read_all(opening), [0, 2]);
+}
+
+/// Very many connections send a large batch each to a partition of the first shard that has no room; then there is room.
+/// Says how many were refused.
+fn flood(rig: &mut Rig, opening: PartitionId, peers: &[Peer]) -> usize {
+    let large = batch_of(1 << 20);
+    let mut asked = Vec::new();
+    for &peer in peers {
+        asked.push((peer, rig.produce_with(peer, opening, RequiredAcks::Leader, &large)));
+        while rig.deliver() {}
+    }
+    let held = rig.seats[0].shard.deferred_bytes;
+    assert!((DEFERRED_BYTES_MAX - (2 << 20)..=DEFERRED_BYTES_MAX).contains(&held), "{held}");
+    let is_waiting = |(_, ticket): &(Peer, _)| rig.produced(*ticket).is_none();
+    let (waiting, refused): (Vec<_>, Vec<_>) = asked.iter().copied().partition(is_waiting);
+    for (_, ticket) in &refused {
+        assert_eq!(rig.produced(*ticket), Some(Err(ErrorKind::ThrottlingQuotaExceeded)));
+        assert!(*ticket > waiting[waiting.len() - 1].1, "those that came first wait");
+    }
+    rig.complete_all();
+    for (expected, (_, ticket)) in (0..).zip(&waiting) {
+        assert_eq!(rig.produced(*ticket), Some(Ok(expected)), "in their order");
+    }
+    assert_eq!(rig.seats[0].shard.deferred_bytes, 0);
+    // Who was refused may send again.
+    let again = rig.produce_with(refused[0].0, opening, RequiredAcks::Leader, &large);
+    rig.complete_all();
+    assert_eq!(rig.produced(again), Some(Ok(waiting.len() as i64)));
+    refused.len()
+}
+
+#[test]
+fn what_very_many_connections_wait_with_is_bounded_and_more_is_to_be_sent_again() {
+    let mut rig = Rig::with(|plan| plan.memory_bytes = 32 << 20);
+    let topic = rig.create_topic("opening", 1, TopicConfig::default());
+    let opening = PartitionId { topic, index: PartitionIndex(0) };
+    let peers: Vec<Peer> = (0..1000).map(|_| rig.connect(0)).collect();
+    let refused = flood(&mut rig, opening, &peers);
+    assert!(refused >= 1000 - 128, "{refused}");
+}
+
+#[test]
+fn what_connections_of_other_shards_wait_with_counts_too() {
+    let mut rig = Rig::with(|plan| (plan.shards, plan.partitions, plan.memory_bytes) = (2, 2, 32 << 20));
+    let topic = rig.create_topic("opening", 2, TopicConfig::default());
+    let mut partitions = (0..2).map(|index| PartitionId { topic, index: PartitionIndex(index) });
+    let opening = partitions.find(|id| rig.seats[0].shard.partitions.slot_of(*id).is_some()).unwrap();
+    let peers: Vec<Peer> = (0..300).map(|number| rig.connect(number % 2)).collect();
+    let refused = flood(&mut rig, opening, &peers);
+    assert!(refused >= 300 - 128, "{refused}");
 }
