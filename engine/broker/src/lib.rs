@@ -42,8 +42,6 @@ mod shard;
 pub mod stages;
 pub mod start;
 #[cfg(test)]
-mod test_node;
-#[cfg(test)]
 mod test_rig;
 #[cfg(test)]
 mod tests;

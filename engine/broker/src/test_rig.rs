@@ -11,6 +11,7 @@ mod disk;
 mod held;
 mod shell;
 
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
@@ -43,6 +44,20 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// So many shards and partitions, with memory and files for batches of a megabyte.
+    pub(crate) fn make_large(&mut self, shards: u16, partitions: u32) {
+        (self.shards, self.partitions, self.memory_bytes) = (shards, partitions, 32 << 20);
+        self.topic = TopicConfig::default();
+        self.config = Config {
+            journal_file_bytes: u64::from(1024 * KIB),
+            journal_files: 3,
+            group_bytes_max: 128 * KIB,
+            checkpoint_bytes: u64::from(1024 * KIB),
+            pool_files_max: 0,
+            ..Config::new(ShardId(0), shards, 0)
+        };
+    }
+
     /// One shard, one partition, everything small; checkpoints and write-backs only when they are asked for.
     fn small() -> Self {
         let config = Config {
@@ -101,6 +116,9 @@ pub(crate) struct Seat {
     pub(crate) pauses: Vec<(ConnectionId, bool)>,
     pub(crate) fences: Vec<String>,
     pub(crate) damages: Vec<String>,
+    pub(crate) closed: Vec<ConnectionId>,
+    /// It takes no messages.
+    pub(crate) is_deaf: bool,
     pub(crate) commands: Vec<ControlCommand>,
     pub(crate) has_stopped: bool,
     /// What its start came to.
@@ -115,6 +133,8 @@ pub(crate) struct Rig {
     pub(crate) seats: Vec<Seat>,
     pub(crate) held: Vec<Held>,
     pub(crate) answers: Vec<Answer>,
+    /// What was answered and taken.
+    taken: BTreeSet<Ticket>,
     pub(crate) now: Now,
     /// A connection of the first shard.
     pub(crate) peer: Peer,
@@ -134,6 +154,13 @@ impl Rig {
 
     /// The same with another plan.
     pub(crate) fn with(change: impl FnOnce(&mut Plan)) -> Self {
+        let mut rig = Self::begin(change);
+        rig.complete_all();
+        rig
+    }
+
+    /// The same at its first turn: whatever it asked of the disk is under way.
+    pub(crate) fn begin(change: impl FnOnce(&mut Plan)) -> Self {
         let mut plan = Plan::small();
         change(&mut plan);
         plan.config.shards = plan.shards;
@@ -148,6 +175,7 @@ impl Rig {
             seats: Vec::new(),
             held: Vec::new(),
             answers: Vec::new(),
+            taken: BTreeSet::new(),
             now,
             peer,
             topic: TopicId(0),
@@ -160,7 +188,6 @@ impl Rig {
         rig.start().unwrap();
         let (partitions, topic) = (rig.plan.partitions, rig.plan.topic);
         rig.topic = rig.create_topic("first", partitions, topic);
-        rig.complete_all();
         rig
     }
 
@@ -181,6 +208,8 @@ impl Rig {
                 pauses: Vec::new(),
                 fences: Vec::new(),
                 damages: Vec::new(),
+                closed: Vec::new(),
+                is_deaf: false,
                 commands: Vec::new(),
                 has_stopped: false,
                 report,
@@ -221,8 +250,13 @@ impl Rig {
     }
 
     pub(crate) fn delete_topic(&mut self, topic: TopicId) {
-        self.controller.apply(&mut self.disk, &Command::DeleteTopic { topic }, TopicId(0)).unwrap();
+        self.delete_topic_untold(topic);
         self.tell_image();
+    }
+
+    /// The topic is deleted, and the shards don't know yet.
+    pub(crate) fn delete_topic_untold(&mut self, topic: TopicId) {
+        self.controller.apply(&mut self.disk, &Command::DeleteTopic { topic }, TopicId(0)).unwrap();
     }
 
     fn tell_image(&mut self) {
@@ -239,6 +273,16 @@ impl Rig {
         let connection = ConnectionId { slot: self.connections, generation: 1 };
         self.hand(shard, Input::Opened(connection));
         Peer { shard, connection }
+    }
+
+    /// Closes a connection whose answers were not sent.
+    pub(crate) fn close_unsent(&mut self, peer: Peer) {
+        self.close(peer);
+        let is_its =
+            |answer: &Answer| answer.shard == peer.shard && answer.ticket.connection == peer.connection;
+        let (its, others) = core::mem::take(&mut self.answers).into_iter().partition(is_its);
+        self.answers = others;
+        self.release(its);
     }
 
     pub(crate) fn close(&mut self, peer: Peer) {

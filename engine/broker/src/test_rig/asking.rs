@@ -7,7 +7,7 @@ use cutwater_api::{Fetch, FetchPart, Produce, Produced, Request, RequiredAcks, R
 use cutwater_model::{ErrorKind, Offset, PartitionId};
 
 use super::shell::memory_of;
-use super::{Peer, Read, Rig, offsets_in};
+use super::{Answer, Peer, Read, Rig, offsets_in};
 use crate::Input;
 
 impl Rig {
@@ -127,6 +127,45 @@ impl Rig {
         Some(reads.collect())
     }
 
+    /// Batch bytes in the answers of a shard that were not taken.
+    pub(crate) fn untaken_bytes(&self, shard: usize) -> usize {
+        let answers = self.answers.iter().filter(|answer| answer.shard == shard);
+        answers.map(|answer| bytes_of(&answer.response)).sum()
+    }
+
+    /// The peers of a shard take all their answers: each with its batches.
+    pub(crate) fn take_answers(&mut self, shard: usize) -> Vec<(Ticket, Response, Vec<u8>)> {
+        let is_its = |answer: &Answer| answer.shard == shard;
+        let (its, others) = core::mem::take(&mut self.answers).into_iter().partition(is_its);
+        self.answers = others;
+        self.release(its)
+    }
+
+    /// Answers that nobody will ask for again are sent, or dropped.
+    pub(super) fn release(&mut self, answers: Vec<Answer>) -> Vec<(Ticket, Response, Vec<u8>)> {
+        let mut released = Vec::new();
+        for Answer { shard, ticket, response, pin } in answers {
+            let mut bytes = self.bytes_of(shard, &memory_of(&response));
+            if let Some((pin, before)) = pin {
+                assert_eq!(bytes, before, "memory stays as it is until it is sent");
+                self.hand(shard, Input::SendDone(pin));
+            }
+            if let Response::Fetched(fetched) | Response::Pushed { fetched, .. } = &response {
+                fetched.parts.iter().for_each(|part| bytes.extend_from_slice(&part.bytes));
+            }
+            self.taken.insert(ticket);
+            released.push((ticket, response, bytes));
+        }
+        self.turn();
+        released
+    }
+
+    /// Whether a connection is paused now.
+    pub(crate) fn is_paused(&self, peer: Peer) -> bool {
+        let pauses = &self.seats[peer.shard].pauses;
+        pauses.iter().rev().find(|(connection, _)| *connection == peer.connection).is_some_and(|it| it.1)
+    }
+
     /// An answer was sent: its memory is not needed any more.
     pub(crate) fn sent(&mut self, ticket: Ticket) {
         let answer = self.answers.iter_mut().find(|answer| answer.ticket == ticket).expect("it was answered");
@@ -136,5 +175,15 @@ impl Rig {
         assert_eq!(self.bytes_of(shard, &ranges), before, "memory stays as it is until it is sent");
         self.hand(shard, Input::SendDone(pin));
         self.turn();
+    }
+}
+
+/// Bytes of batches in an answer.
+fn bytes_of(response: &Response) -> usize {
+    match response {
+        Response::Fetched(fetched) | Response::Pushed { fetched, .. } => {
+            fetched.parts.iter().map(cutwater_api::FetchedPart::len).sum()
+        }
+        _ => 0,
     }
 }

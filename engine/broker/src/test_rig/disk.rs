@@ -65,6 +65,8 @@ pub(crate) struct Disk {
     /// Names that changed since they were flushed, with the moment of the last change.
     changed: BTreeMap<FileName, Moment>,
     moment: Moment,
+    /// Folders that were to be removed and had something in them.
+    pub(crate) refused_removals: Vec<DirName>,
 }
 
 impl Disk {
@@ -140,10 +142,20 @@ impl Disk {
             Effect::Rename { from, to, .. } => self.move_name(from, to)?,
             Effect::SyncDir { dir, .. } => self.flush_names(asked_at, |file| file.dir() == dir),
             Effect::Remove { file, .. } => self.drop_name(file)?,
-            Effect::CreateDir { .. } | Effect::RemoveDir { .. } => {}
+            Effect::CreateDir { .. } => {}
+            Effect::RemoveDir { dir, .. } => self.check_empty(dir)?,
             ref other => panic!("{other:?} is not the disk's"),
         }
         Ok(0)
+    }
+
+    /// A folder with something in it is not removed, ENOTEMPTY.
+    fn check_empty(&mut self, dir: DirName) -> Result<(), StorageErrorKind> {
+        if self.list(dir).is_ok_and(|entries| entries.is_empty()) {
+            return Ok(());
+        }
+        self.refused_removals.push(dir);
+        Err(StorageErrorKind::Other(39))
     }
 
     fn file(&mut self, name: FileName) -> Result<&mut File, StorageErrorKind> {
@@ -273,7 +285,8 @@ impl Storage for Disk {
         self.drop_name(file).map_err(failure("remove", file))
     }
 
-    fn remove_dir(&mut self, _: DirName) -> Result<(), StorageError> {
-        Ok(())
+    fn remove_dir(&mut self, dir: DirName) -> Result<(), StorageError> {
+        let path = dir.to_string();
+        self.check_empty(dir).map_err(|kind| StorageError { action: "remove", path, kind })
     }
 }

@@ -88,6 +88,10 @@ impl Held {
         matches!(self.written_file(), Some(FileName::Pooled { .. }))
     }
 
+    pub(crate) fn makes_journal_file(&self) -> bool {
+        matches!(self.effect, Effect::Create { file: FileName::Journal { .. }, .. })
+    }
+
     pub(crate) fn makes_folder(&self) -> bool {
         matches!(self.effect, Effect::CreateDir { .. })
     }
