@@ -92,8 +92,9 @@ impl Commit {
         fits
     }
 
-    /// Writes an entry into the open group, which has room for it. The partition has reached `end` when it is durable.
-    #[inline]
+    /// Writes an entry into the open group, which has room for it, and says where its payload is. The partition has
+    /// reached `end` when it is durable.
+    #[inline(always)]
     pub(crate) fn push(
         &mut self,
         slab: &mut Slab,
@@ -102,8 +103,8 @@ impl Commit {
         slot: Slot,
         mark: &mut Mark,
         end: LogEnd,
-    ) {
-        let Some(open) = &mut self.open else { return };
+    ) -> MemoryRange {
+        let Some(open) = &mut self.open else { return MemoryRange::default() };
         let pushed = open.builder.push(slab.get_mut(open.buffer), head, payload);
         debug_assert!(pushed.is_some(), "the room was made before");
         if mark.group == self.number {
@@ -112,10 +113,12 @@ impl Commit {
             *mark = Mark { group: self.number, index: open.touched.len() as u32 };
             open.touched.push(Touched { slot, end });
         }
+        let payload = pushed.map(|at| (open.buffer.at + at.payload_at, at.payload_bytes));
+        payload.map_or_else(MemoryRange::default, |(at, len)| MemoryRange { at, len })
     }
 
     /// The answer to a batch waits for the open group.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn answer_later(&mut self, pending: Pending) {
         if let Some(open) = &mut self.open {
             open.pending.push(pending);

@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use cutwater_api::{ConnectionId, Request, Response, Ticket};
+use cutwater_api::{ConnectionId, Produce, Request, Response, Ticket};
 use cutwater_metadata::Image;
 use cutwater_model::ShardId;
 use cutwater_model::storage::StorageErrorKind;
@@ -26,6 +26,14 @@ pub enum Input<'a> {
         ticket: Ticket,
         /// What is asked.
         request: Request<'a>,
+    },
+    /// A peer appends a batch: the same as a request for that, but left where it was decoded. There are millions a second,
+    /// and a value that is moved right after it was put together makes the processor wait for its own stores.
+    Produce {
+        /// Names the answer.
+        ticket: Ticket,
+        /// What is asked.
+        produce: &'a Produce<'a>,
     },
     /// The kernel no longer holds the memory of an answer.
     SendDone(Pin),

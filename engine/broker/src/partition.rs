@@ -87,7 +87,7 @@ pub(crate) struct Owned {
 
 impl Owned {
     /// The head of the journal's entry for a batch just appended, whose bytes the entry carries.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn entry_head(&self, kind: EntryKind, appended: &Appended) -> EntryHead {
         EntryHead {
             kind,

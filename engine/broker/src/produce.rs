@@ -67,6 +67,7 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) {
+        self.counters.requests += 1;
         let wants_answer = produce.acks != RequiredAcks::None;
         if wants_answer {
             self.connections.request_begins(ticket.connection, effects);
@@ -273,7 +274,8 @@ impl Shard {
             Ok(appended) => appended,
             Err(no_room) => return Err(self.on_no_room(slot, no_room)),
         };
-        let mut pending = Pending {
+        let is_answered = owned.config.durability == Durability::Memory;
+        let pending = Pending {
             asker,
             slot,
             bytes: bytes.len() as u32,
@@ -284,9 +286,10 @@ impl Shard {
         self.counters.batches_appended += 1;
         self.counters.records_appended += (appended.end.offset.0 - appended.base_offset.0) as u64;
         self.counters.bytes_appended += u64::from(appended.len);
-        if owned.config.durability == Durability::Memory {
-            self.answer_from_memory(&mut pending, &appended, effects);
+        if is_answered {
+            self.answer_from_memory(&pending, &appended, effects);
         }
+        let pending = Pending { is_answered, ..pending };
         if bytes.len() < self.config.bulk_bytes_least as usize {
             self.journal_batch(slot, bytes, &appended);
             self.commit.answer_later(pending);
@@ -298,15 +301,13 @@ impl Shard {
     }
 
     /// Copies a small batch into the open group, with the stamps it carries in the tail.
-    #[inline]
+    #[inline(always)]
     fn journal_batch(&mut self, slot: Slot, bytes: &[u8], appended: &Appended) {
         let Some(owned) = self.partitions.get_mut(slot) else { return };
-        let mut front = [0; batch::STAMPED_BYTES];
-        front.copy_from_slice(&bytes[..batch::STAMPED_BYTES]);
-        batch::stamp(&mut front, appended.base_offset, owned.log.epoch());
         let head = owned.entry_head(EntryKind::Data, appended);
-        let payload = [&front[..], &bytes[front.len()..]];
-        self.commit.push(&mut self.slab, &head, &payload, slot, &mut owned.mark, appended.end);
+        let end = appended.end;
+        let copy = self.commit.push(&mut self.slab, &head, &[bytes], slot, &mut owned.mark, end);
+        batch::stamp(self.slab.get_mut(copy), appended.base_offset, owned.log.epoch());
     }
 
     #[cold]
@@ -347,13 +348,12 @@ impl Shard {
     }
 
     /// A topic of durability `memory` is answered, and shows the batch, at once.
-    fn answer_from_memory(&mut self, pending: &mut Pending, appended: &Appended, effects: &mut Effects) {
+    fn answer_from_memory(&mut self, pending: &Pending, appended: &Appended, effects: &mut Effects) {
         if let Some(owned) = self.partitions.get_mut(pending.slot) {
             owned.high_watermark = owned.high_watermark.max(appended.end);
         }
         self.wake(pending.slot);
         self.answer_produced(pending, effects);
-        pending.is_answered = true;
     }
 
     /// All of a partition up to `end` is durable by the groups up to `sequence`.

@@ -135,6 +135,7 @@ impl Shard {
     pub fn handle(&mut self, input: Input<'_>, now: Now, effects: &mut Effects) {
         self.now = now;
         match input {
+            Input::Produce { ticket, produce } => self.on_produce(ticket, produce, now, effects),
             Input::Request { ticket, request } => self.on_request(ticket, request, now, effects),
             Input::DiskDone { op, result } => self.on_disk_done(op, result, now, effects),
             Input::SendDone(pin) => self.on_send_done(pin, effects),
@@ -152,11 +153,11 @@ impl Shard {
 
     #[inline]
     fn on_request(&mut self, ticket: Ticket, request: Request<'_>, now: Now, effects: &mut Effects) {
-        self.counters.requests += 1;
         if let Request::Produce(produce) = &request {
             self.on_produce(ticket, produce, now, effects);
             return;
         }
+        self.counters.requests += 1;
         self.connections.request_begins(ticket.connection, effects);
         if self.is_stopping {
             self.answer(ticket, Response::Refused(ErrorKind::NotReady), None, effects);

@@ -241,7 +241,7 @@ impl GroupBuilder {
     }
 
     /// Appends an entry, or changes nothing where it doesn't fit.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, buffer: &mut [u8], head: &EntryHead, payload: &[&[u8]]) -> Option<EntryAt> {
         let payload_bytes: usize = payload.iter().map(|part| part.len()).sum();
         let bytes = entry_bytes(payload_bytes);
@@ -251,7 +251,7 @@ impl GroupBuilder {
         let entry = buffer.get_mut(self.used..self.used + bytes)?;
         // The last word holds the padding, or else is overwritten whole.
         entry[bytes - 8..].copy_from_slice(&[0; 8]);
-        entry[..ENTRY_HEAD_BYTES].copy_from_slice(&head.encode(payload_bytes as u32));
+        head.write(payload_bytes as u32, entry.first_chunk_mut()?);
         let mut at = ENTRY_HEAD_BYTES;
         for part in payload {
             entry[at..at + part.len()].copy_from_slice(part);

@@ -1,6 +1,6 @@
 //! Bytes received become requests: a bounded number in each turn, connections in rotation.
 
-use cutwater_api::{CloseReason, Ticket};
+use cutwater_api::{CloseReason, Request, Ticket};
 use cutwater_api::{Session, Step};
 use cutwater_broker::{Effects, Input};
 use cutwater_model::{Now, ShardId, limits};
@@ -334,6 +334,13 @@ impl<C: Core> Reader<'_, C> {
     fn look_at<S: Session>(&mut self, connection: &mut Connection<S>, bytes: &[u8]) -> Look {
         let id = connection.id;
         match connection.session.on_bytes(bytes, &mut connection.output) {
+            // Where it lies: to move it, the processor would wait for its parts to be written, behind all that misses its
+            // caches.
+            Step::Request { consumed, correlation, request: Request::Produce(ref produce) } => {
+                let ticket = Ticket { connection: id, correlation };
+                self.core.handle(Input::Produce { ticket, produce }, self.now, self.effects);
+                Look::Next(consumed)
+            }
             Step::Request { consumed, correlation, request } => {
                 let ticket = Ticket { connection: id, correlation };
                 self.core.handle(Input::Request { ticket, request }, self.now, self.effects);

@@ -75,11 +75,13 @@ impl Core for NoteCore {
                 let at = self.pinned.iter().position(|pinned| *pinned == pin);
                 self.pinned.swap_remove(at.expect("a pin comes back once"));
             }
-            Input::Request { ticket, .. } if ticket.correlation == u32::from(PAUSE) => {
+            Input::Request { ticket, .. } | Input::Produce { ticket, .. }
+                if ticket.correlation == u32::from(PAUSE) =>
+            {
                 self.requests += 1;
                 effects.push(Effect::Pause(ticket.connection));
             }
-            Input::Request { ticket, .. } => {
+            Input::Request { ticket, .. } | Input::Produce { ticket, .. } => {
                 self.requests += 1;
                 self.next_pin += 1;
                 let pin = Pin(self.next_pin);

@@ -41,7 +41,7 @@ struct Listener {
 
 impl Core for Listener {
     fn handle(&mut self, input: Input<'_>, _: Now, _: &mut Effects) {
-        if let Input::Request { ticket, .. } = input {
+        if let Input::Request { ticket, .. } | Input::Produce { ticket, .. } = input {
             self.heard.push(ticket.correlation);
         }
     }
