@@ -1,9 +1,9 @@
 //! A door as the pump sees it: one machine per connection, bytes in, requests out, answers in, bytes out.
 
-use cutwater_model::ShardId;
+use cutwater_model::{PartitionId, ShardId};
 
 use crate::output::Output;
-use crate::request::{Request, Ticket};
+use crate::request::{Request, RequiredAcks, Ticket};
 use crate::response::Response;
 
 /// What a session knows of the node it belongs to.
@@ -49,6 +49,21 @@ pub enum Step<'a> {
     Close(CloseReason),
 }
 
+/// A batch whose frame has begun to come: all that is to be known of the request before its last byte is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announced {
+    /// The peer's number for the request.
+    pub correlation: u32,
+    /// Where the batch goes.
+    pub partition: PartitionId,
+    /// Which replicas must have it.
+    pub acks: RequiredAcks,
+    /// How many bytes of the frame come before the batch, which ends it.
+    pub batch_at: usize,
+    /// How long the batch is, in bytes.
+    pub batch_bytes: u32,
+}
+
 /// Why a session ends a connection; counted, and logged at a bounded rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CloseReason {
@@ -83,6 +98,10 @@ pub trait Session {
 
     /// Looks at the bytes received and not yet consumed, and takes at most one frame from their front.
     fn on_bytes<'a>(&mut self, bytes: &'a [u8], output: &mut Output) -> Step<'a>;
+
+    /// What batch the frame carries that begins with these bytes and is not whole. `None`: it carries none, or has to
+    /// be looked at whole.
+    fn announced(&self, bytes: &[u8]) -> Option<Announced>;
 
     /// Writes an answer to a request of this connection, or a push.
     fn on_response(&mut self, ticket: Ticket, response: &Response, output: &mut Output);

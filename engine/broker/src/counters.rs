@@ -19,6 +19,8 @@ pub struct Counters {
     pub batches_duplicate: u64,
     /// Batches that had to wait for room.
     pub batches_deferred: u64,
+    /// Batches that were received straight into the pages of their partition's tail.
+    pub batches_landed: u64,
     /// Groups written.
     pub groups: u64,
     /// Bytes of groups written, headers and padding included.

@@ -8,6 +8,7 @@ use cutwater_model::ShardId;
 use cutwater_model::storage::StorageErrorKind;
 
 use crate::effect::{OpId, Pin};
+use crate::landing::LandingId;
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -35,6 +36,15 @@ pub enum Input<'a> {
         /// What is asked.
         produce: &'a Produce<'a>,
     },
+    /// A batch is whole in the memory that [`crate::Shard::land`] gave.
+    Landed {
+        /// Names the answer.
+        ticket: Ticket,
+        /// Which.
+        landing: LandingId,
+    },
+    /// A batch will not become whole, and the kernel fills its memory no more.
+    Abandoned(LandingId),
     /// The kernel no longer holds the memory of an answer.
     SendDone(Pin),
     /// A disk operation ended: with the bytes it moved, or 0 where it moves none. Short counts were gone on with by

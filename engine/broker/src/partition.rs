@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 
 use crate::bulk::Bulk;
 use crate::commit::Mark;
-use crate::produce::Asker;
+use crate::produce::{Asker, Waiting};
 use crate::readers::Watcher;
 
 /// Index of a partition in its shard's table. It is used again only when nothing names it any more.
@@ -33,11 +33,11 @@ pub(crate) enum Stage {
     Deleting,
 }
 
-/// A batch that found no room, in a copy.
+/// A batch that found no room.
 #[derive(Debug)]
 pub(crate) struct Deferred {
     pub(crate) asker: Asker,
-    pub(crate) batch: Vec<u8>,
+    pub(crate) batch: Waiting,
 }
 
 impl Deferred {
@@ -77,6 +77,8 @@ pub(crate) struct Owned {
     /// Whether its folder is there, so that a file can get a name in it.
     pub(crate) has_folder: bool,
     pub(crate) log: Log,
+    /// Bytes of batches that are on their way into pages made for them.
+    pub(crate) landing_bytes: u64,
     /// Disk operations under way that name its files.
     pub(crate) ops: u32,
     /// Answers on their way that hold its pages.
@@ -128,6 +130,7 @@ impl Partitions {
             high_watermark,
             mark: Mark::default(),
             bulks: VecDeque::new(),
+            landing_bytes: 0,
             deferred: VecDeque::new(),
             watchers: Vec::new(),
             is_woken: false,

@@ -4,13 +4,15 @@
 //! into the open group. A large one goes straight from the tail to its segment (`bulk.rs`). What finds no room
 //! waits in a copy, and its connection is paused meanwhile.
 
+use alloc::vec::Vec;
+
 use cutwater_api::{Produce, Produced, RequiredAcks, Ticket};
 use cutwater_journal::{EntryKind, Sequence};
-use cutwater_log::{Appended, LogEnd, NoRoom, ProducerBatch, ProducerVerdict};
+use cutwater_log::{Appended, Landed, LogEnd, NoRoom, ProducerBatch, ProducerVerdict};
 use cutwater_model::batch::{self, Header, Limits, Summary, TimestampPatch};
 use cutwater_model::limits::{BULKS_IN_FLIGHT_MAX, DEFERRED_BYTES_MAX, MEMORY_AHEAD_RECORDS_MAX};
 use cutwater_model::topic::{Durability, TimestampType};
-use cutwater_model::{ErrorKind, Now, Offset, ShardId, TimestampMs};
+use cutwater_model::{ErrorKind, Now, Offset, ShardId, Slab, TimestampMs};
 
 use crate::effect::{Ack, Effects};
 use crate::message::Message;
@@ -49,6 +51,49 @@ pub(crate) struct Pending {
     pub(crate) is_answered: bool,
 }
 
+/// A batch as it came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Incoming<'a> {
+    /// In memory of the connection's, or of a copy.
+    Received(&'a [u8]),
+    /// In pages where it may stay (`landing.rs`).
+    Landed(Landed),
+}
+
+impl Incoming<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Received(bytes) => bytes.len(),
+            Self::Landed(landed) => landed.len as usize,
+        }
+    }
+
+    fn bytes<'b>(&'b self, slab: &'b Slab) -> &'b [u8] {
+        match self {
+            Self::Received(bytes) => bytes,
+            Self::Landed(landed) => slab.get(landed.batch()),
+        }
+    }
+}
+
+/// A batch that waits for room.
+#[derive(Debug)]
+pub(crate) enum Waiting {
+    /// In a copy.
+    Copied(Vec<u8>),
+    /// In its pages.
+    Landed(Landed),
+}
+
+impl Waiting {
+    fn incoming(&self) -> Incoming<'_> {
+        match self {
+            Self::Copied(bytes) => Incoming::Received(bytes),
+            Self::Landed(landed) => Incoming::Landed(*landed),
+        }
+    }
+}
+
 /// Why a batch was not appended.
 enum Refusal {
     /// It never will be.
@@ -74,7 +119,7 @@ impl Shard {
         }
         let asker = Asker { ticket, shard: self.config.shard, wants_answer, forwarded_bytes: 0 };
         match self.partitions.slot_of(produce.partition) {
-            Some(slot) => self.produce_here(asker, slot, produce.batch, now, effects),
+            Some(slot) => self.produce_here(asker, slot, Incoming::Received(produce.batch), now, effects),
             None => self.forward_produce(asker, produce, effects),
         }
     }
@@ -85,28 +130,28 @@ impl Shard {
         &mut self,
         asker: Asker,
         slot: Slot,
-        bytes: &[u8],
+        batch: Incoming<'_>,
         now: Now,
         effects: &mut Effects,
     ) {
         let has_queue = self.partitions.get(slot).is_none_or(|owned| !owned.deferred.is_empty());
         let result =
-            if has_queue { Err(Refusal::NoRoomNow) } else { self.append(asker, slot, bytes, now, effects) };
+            if has_queue { Err(Refusal::NoRoomNow) } else { self.append(asker, slot, batch, now, effects) };
         match result {
             Ok(()) => {}
-            Err(Refusal::NoRoomNow) => self.defer(asker, slot, bytes, effects),
-            Err(Refusal::Final(kind)) => self.refuse(asker, kind, effects),
+            Err(Refusal::NoRoomNow) => self.defer(asker, slot, batch, effects),
+            Err(Refusal::Final(kind)) => self.refuse_batch(asker, batch, kind, effects),
         }
     }
 
-    /// A batch that found no room is copied; its connection is paused until it is appended (DESIGN.md section 5). So one
-    /// connection has little that waits, but a shard may have thousands of them: over the bound of all a batch has to be
-    /// sent again.
+    /// A batch that found no room is copied, unless it lies in pages already; its connection is paused until it is
+    /// appended (DESIGN.md section 5). So one connection has little that waits, but a shard may have thousands of them:
+    /// over the bound of all a batch has to be sent again.
     #[cold]
-    fn defer(&mut self, asker: Asker, slot: Slot, bytes: &[u8], effects: &mut Effects) {
-        let taken = Deferred::bytes(bytes.len());
+    fn defer(&mut self, asker: Asker, slot: Slot, batch: Incoming<'_>, effects: &mut Effects) {
+        let taken = Deferred::bytes(batch.len());
         if self.deferred_bytes + taken > DEFERRED_BYTES_MAX {
-            self.refuse(asker, ErrorKind::ThrottlingQuotaExceeded, effects);
+            self.refuse_batch(asker, batch, ErrorKind::ThrottlingQuotaExceeded, effects);
             return;
         }
         let Some(owned) = self.partitions.get_mut(slot) else { return };
@@ -114,10 +159,28 @@ impl Shard {
         if owned.deferred.is_empty() {
             self.deferring.push(slot);
         }
-        owned.deferred.push_back(Deferred { asker, batch: bytes.to_vec() });
+        let waiting = match batch {
+            Incoming::Received(bytes) => Waiting::Copied(bytes.to_vec()),
+            Incoming::Landed(landed) => Waiting::Landed(landed),
+        };
+        owned.deferred.push_back(Deferred { asker, batch: waiting });
         self.counters.batches_deferred += 1;
         if asker.shard == self.config.shard {
-            self.connections.deferred(asker.ticket.connection, bytes.len(), effects);
+            self.connections.deferred(asker.ticket.connection, batch.len(), effects);
+        }
+    }
+
+    #[cold]
+    fn refuse_batch(&mut self, asker: Asker, batch: Incoming<'_>, kind: ErrorKind, effects: &mut Effects) {
+        self.give_back(batch);
+        self.refuse(asker, kind, effects);
+    }
+
+    /// A batch is not appended: the pages it lies in are free.
+    #[cold]
+    fn give_back(&mut self, batch: Incoming<'_>) {
+        if let Incoming::Landed(landed) = batch {
+            self.pages.free(landed.pages);
         }
     }
 
@@ -137,7 +200,7 @@ impl Shard {
 
     fn retry_deferred(&mut self, slot: Slot, now: Now, effects: &mut Effects) {
         while let Some(waiting) = self.partitions.get_mut(slot).and_then(|owned| owned.deferred.pop_front()) {
-            match self.append(waiting.asker, slot, &waiting.batch, now, effects) {
+            match self.append(waiting.asker, slot, waiting.batch.incoming(), now, effects) {
                 Ok(()) => {}
                 Err(Refusal::NoRoomNow) => {
                     if let Some(owned) = self.partitions.get_mut(slot) {
@@ -145,23 +208,26 @@ impl Shard {
                     }
                     return;
                 }
-                Err(Refusal::Final(kind)) => self.refuse(waiting.asker, kind, effects),
+                Err(Refusal::Final(kind)) => {
+                    self.refuse_batch(waiting.asker, waiting.batch.incoming(), kind, effects);
+                }
             }
             self.undefer(&waiting, effects);
         }
     }
 
     fn undefer(&mut self, waited: &Deferred, effects: &mut Effects) {
-        self.deferred_bytes -= Deferred::bytes(waited.batch.len());
+        let bytes = waited.batch.incoming().len();
+        self.deferred_bytes -= Deferred::bytes(bytes);
         if waited.asker.shard == self.config.shard {
-            self.connections.undeferred(waited.asker.ticket.connection, waited.batch.len(), effects);
+            self.connections.undeferred(waited.asker.ticket.connection, bytes, effects);
         }
     }
 
     /// Everything that waits for room in a partition is told why there will be none.
     pub(crate) fn refuse_deferred(&mut self, slot: Slot, kind: ErrorKind, effects: &mut Effects) {
         while let Some(waiting) = self.partitions.get_mut(slot).and_then(|owned| owned.deferred.pop_front()) {
-            self.refuse(waiting.asker, kind, effects);
+            self.refuse_batch(waiting.asker, waiting.batch.incoming(), kind, effects);
             self.undefer(&waiting, effects);
         }
     }
@@ -171,7 +237,7 @@ impl Shard {
         &mut self,
         asker: Asker,
         slot: Slot,
-        bytes: &[u8],
+        batch: Incoming<'_>,
         now: Now,
         effects: &mut Effects,
     ) -> Result<(), Refusal> {
@@ -199,13 +265,16 @@ impl Shard {
             timestamp_type: topic.timestamp_type,
             now: now.wall,
         };
+        let bytes = batch.bytes(&self.slab);
         let summary = batch::verify(bytes, &limits).map_err(|error| Refusal::Final(error.kind()))?;
         if summary.producer_id.is_some() {
             let numbered = Header::read(bytes).ok().and_then(|header| ProducerBatch::of(&header));
             match numbered.map(|numbered| owned.log.check_producer(&numbered)) {
                 None | Some(ProducerVerdict::Accept) => {}
                 Some(ProducerVerdict::Duplicate { base_offset, .. }) => {
-                    return self.answer_duplicate(asker, slot, base_offset, effects);
+                    self.answer_duplicate(asker, slot, base_offset, effects)?;
+                    self.give_back(batch);
+                    return Ok(());
                 }
                 Some(ProducerVerdict::Refused(kind)) => return Err(Refusal::Final(kind)),
             }
@@ -213,19 +282,19 @@ impl Shard {
         if topic.durability == Durability::Memory {
             check_ahead(owned, i64::from(summary.record_count))?;
         }
-        let is_small = bytes.len() < self.config.bulk_bytes_least as usize;
+        let is_small = batch.len() < self.config.bulk_bytes_least as usize;
         // B2: an entry that carries its batch comes after the references to those before it.
         let bulks_max = if is_small { 0 } else { BULKS_IN_FLIGHT_MAX - 1 };
         if owned.bulks.len() > bulks_max {
             return Err(Refusal::NoRoomNow);
         }
-        if is_small && !self.commit.make_room(&self.slab, bytes.len(), now) {
+        if is_small && !self.commit.make_room(&self.slab, batch.len(), now) {
             self.submit_groups(now, effects);
-            if !self.commit.make_room(&self.slab, bytes.len(), now) {
+            if !self.commit.make_room(&self.slab, batch.len(), now) {
                 return Err(Refusal::NoRoomNow);
             }
         }
-        self.place(asker, slot, bytes, &summary, now, effects)
+        self.place(asker, slot, batch, &summary, now, effects)
     }
 
     /// Everything was checked and the journal has room: the batch goes into the tail and on its way to the disk.
@@ -234,29 +303,38 @@ impl Shard {
         &mut self,
         asker: Asker,
         slot: Slot,
-        bytes: &[u8],
+        batch: Incoming<'_>,
         summary: &Summary,
         now: Now,
         effects: &mut Effects,
     ) -> Result<(), Refusal> {
         let Some(owned) = self.partitions.get_mut(slot) else { return Err(Refusal::NoRoomNow) };
         let stamps_time = owned.config.timestamp_type == TimestampType::LogAppend;
-        if stamps_time || !summary.max_timestamp_is_true {
-            let mut patched = core::mem::take(&mut self.scratch);
-            patched.clear();
-            patched.extend_from_slice(bytes);
-            let patch = if stamps_time {
-                TimestampPatch::AppendTime(now.wall)
-            } else {
-                TimestampPatch::MaxTimestamp(summary.max_timestamp)
-            };
-            batch::patch_timestamps(&mut patched, patch);
-            let result =
-                self.place_patched(asker, slot, &patched, stamps_time.then_some(now.wall), now, effects);
-            self.scratch = patched;
-            return result;
+        if !stamps_time && summary.max_timestamp_is_true {
+            return self.place_patched(asker, slot, batch, None, now, effects);
         }
-        self.place_patched(asker, slot, bytes, None, now, effects)
+        let patch = if stamps_time {
+            TimestampPatch::AppendTime(now.wall)
+        } else {
+            TimestampPatch::MaxTimestamp(summary.max_timestamp)
+        };
+        let append_time = stamps_time.then_some(now.wall);
+        match batch {
+            Incoming::Landed(landed) => {
+                batch::patch_timestamps(self.slab.get_mut(landed.batch()), patch);
+                self.place_patched(asker, slot, batch, append_time, now, effects)
+            }
+            Incoming::Received(bytes) => {
+                let mut patched = core::mem::take(&mut self.scratch);
+                patched.clear();
+                patched.extend_from_slice(bytes);
+                batch::patch_timestamps(&mut patched, patch);
+                let batch = Incoming::Received(&patched);
+                let result = self.place_patched(asker, slot, batch, append_time, now, effects);
+                self.scratch = patched;
+                result
+            }
+        }
     }
 
     #[inline]
@@ -264,13 +342,18 @@ impl Shard {
         &mut self,
         asker: Asker,
         slot: Slot,
-        bytes: &[u8],
+        batch: Incoming<'_>,
         append_time: Option<TimestampMs>,
         now: Now,
         effects: &mut Effects,
     ) -> Result<(), Refusal> {
         let Some(owned) = self.partitions.get_mut(slot) else { return Err(Refusal::NoRoomNow) };
-        let appended = match owned.log.append(&mut self.slab, &mut self.pages, bytes, now.wall) {
+        let (slab, pages) = (&mut self.slab, &mut self.pages);
+        let result = match batch {
+            Incoming::Received(bytes) => owned.log.append(slab, pages, bytes, now.wall),
+            Incoming::Landed(landed) => owned.log.append_landed(slab, pages, landed, now.wall),
+        };
+        let appended = match result {
             Ok(appended) => appended,
             Err(no_room) => return Err(self.on_no_room(slot, no_room)),
         };
@@ -278,7 +361,7 @@ impl Shard {
         let pending = Pending {
             asker,
             slot,
-            bytes: bytes.len() as u32,
+            bytes: appended.len,
             base_offset: appended.base_offset,
             append_time,
             is_answered: false,
@@ -290,7 +373,9 @@ impl Shard {
             self.answer_from_memory(&pending, &appended, effects);
         }
         let pending = Pending { is_answered, ..pending };
-        if bytes.len() < self.config.bulk_bytes_least as usize {
+        if let Incoming::Received(bytes) = batch
+            && bytes.len() < self.config.bulk_bytes_least as usize
+        {
             self.journal_batch(slot, bytes, &appended);
             self.commit.answer_later(pending);
             self.note_dirty(slot);
@@ -362,8 +447,10 @@ impl Shard {
         let Some(owned) = self.partitions.get_mut(slot) else { return };
         owned.log.set_durable(end, sequence.0);
         owned.high_watermark = owned.high_watermark.max(end);
-        if owned.is_unsettled {
-            self.hurry_unsettled(slot);
+        // A large batch that begins a segment waits for the last block of the one before, which is written once it is
+        // durable.
+        if owned.is_unsettled || owned.log.is_bulk_waiting() {
+            self.settle.write_back(slot, owned);
         }
         self.wake(slot);
     }

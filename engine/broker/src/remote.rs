@@ -7,7 +7,7 @@ use cutwater_model::{ErrorKind, Now, PartitionId, ShardId};
 
 use crate::effect::Effects;
 use crate::message::Message;
-use crate::produce::Asker;
+use crate::produce::{Asker, Incoming};
 use crate::readers::{Home, Kind, ReaderId};
 use crate::shard::Shard;
 
@@ -63,7 +63,9 @@ impl Shard {
                 let forwarded_bytes = batch.len() as u32;
                 let asker = Asker { ticket, shard: from, wants_answer, forwarded_bytes };
                 match self.partitions.slot_of(partition) {
-                    Some(slot) => self.produce_here(asker, slot, batch, now, effects),
+                    Some(slot) => {
+                        self.produce_here(asker, slot, Incoming::Received(batch), now, effects);
+                    }
                     None => self.refuse(asker, ErrorKind::UnknownTopicOrPartition, effects),
                 }
             }

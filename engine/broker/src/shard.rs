@@ -18,6 +18,7 @@ use crate::counters::Counters;
 use crate::effect::{Effect, Effects, OpId, Pin};
 use crate::files::Files;
 use crate::input::Input;
+use crate::landing::Landings;
 use crate::ops::Ops;
 use crate::partition::{Partitions, Slot};
 use crate::pins::Pins;
@@ -59,6 +60,7 @@ pub struct Shard {
     pub(crate) deferred_bytes: u64,
     /// Partitions whose durable bulk batches wait for room in a group.
     pub(crate) referring: Vec<Slot>,
+    pub(crate) landings: Landings,
     pub(crate) scratch: Vec<u8>,
     /// The moment of the input that is being handled.
     pub(crate) now: Now,
@@ -108,6 +110,7 @@ impl Shard {
             readers: Readers::default(),
             searches: crate::list_offsets::Searches::default(),
             room: crate::collect::Room::new(config.shards),
+            landings: Landings::default(),
             pins: Pins::default(),
             ops: Ops::default(),
             files,
@@ -138,6 +141,8 @@ impl Shard {
             Input::Produce { ticket, produce } => self.on_produce(ticket, produce, now, effects),
             Input::Request { ticket, request } => self.on_request(ticket, request, now, effects),
             Input::DiskDone { op, result } => self.on_disk_done(op, result, now, effects),
+            Input::Landed { ticket, landing } => self.on_landed(ticket, landing, now, effects),
+            Input::Abandoned(landing) => self.on_abandoned(landing),
             Input::SendDone(pin) => self.on_send_done(pin, effects),
             Input::ShardMessages { from, message } => self.on_message(from, message, now, effects),
             Input::Opened(connection) => self.connections.open(connection),

@@ -25,7 +25,7 @@ use cutwater_model::{
     ErrorKind, Incarnation, Now, PartitionId, PartitionIndex, ShardId, Slab, TimestampMs, TopicId,
 };
 
-pub(crate) use batches::{batch, batch_of, numbered, offsets_in};
+pub(crate) use batches::{batch, batch_of, numbered, numbered_of, offsets_in};
 pub(crate) use held::Held;
 
 use self::disk::Disk;

@@ -8,6 +8,7 @@ mod deferred;
 mod deletion;
 mod fetch;
 mod forwarding;
+mod landing;
 mod losses;
 mod memory;
 mod polling;

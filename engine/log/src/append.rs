@@ -60,6 +60,25 @@ pub enum NoRoom {
     NotABatch,
 }
 
+/// A batch that was received into pages of the slab allocated for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Landed {
+    /// Whole blocks.
+    pub pages: MemoryRange,
+    /// How many bytes lie before it: as many as its block was expected to hold of earlier batches.
+    pub skip: u32,
+    /// How many bytes it has.
+    pub len: u32,
+}
+
+impl Landed {
+    /// Its bytes.
+    #[must_use]
+    pub const fn batch(&self) -> MemoryRange {
+        MemoryRange { at: self.pages.at + self.skip, len: self.len }
+    }
+}
+
 /// What an append needs to know of a batch.
 struct Incoming {
     len: u32,
@@ -88,21 +107,35 @@ impl Partition {
         Ok(self.finish_append(slab, start, &incoming, arrival))
     }
 
-    /// The same for a batch that was received into the slab itself.
+    /// Where in its block the next batch begins, if `bytes` more are appended before it.
+    #[must_use]
+    pub fn next_in_block(&self, bytes: u64) -> u32 {
+        ((self.tail.end() + bytes) % BLOCK as u64) as u32
+    }
+
+    /// The same for a batch that lies in pages allocated for it, where the tail can just go on in them if the batch
+    /// begins as far into its block as the log's next byte does. Otherwise it is copied and the pages are given back.
     ///
     /// # Errors
-    /// As [`Partition::append`].
-    pub fn append_from(
+    /// As [`Partition::append`]; then the pages are still the caller's.
+    pub fn append_landed(
         &mut self,
         slab: &mut Slab,
         pages: &mut Pages,
-        memory: MemoryRange,
+        landed: Landed,
         arrival: TimestampMs,
     ) -> Result<Appended, NoRoom> {
-        let incoming = Incoming::read(slab.get(memory))?;
-        self.make_room(slab, pages, &incoming, arrival)?;
+        let incoming = Incoming::read(slab.get(landed.batch()))?;
+        self.make_space(slab, &incoming, arrival)?;
         let start = self.tail.end();
-        self.tail.push_from(slab, memory);
+        let fits = landed.skip == self.tail.offset_in_block();
+        if !(fits && self.tail.adopt(slab, pages, landed.pages, landed.len, self.end)) {
+            if !self.tail.reserve(pages, incoming.len) {
+                return Err(NoRoom::Memory);
+            }
+            self.tail.push_from(slab, landed.batch());
+            pages.free(landed.pages);
+        }
         Ok(self.finish_append(slab, start, &incoming, arrival))
     }
 
@@ -111,6 +144,18 @@ impl Partition {
         &mut self,
         slab: &mut Slab,
         pages: &mut Pages,
+        incoming: &Incoming,
+        arrival: TimestampMs,
+    ) -> Result<(), NoRoom> {
+        self.make_space(slab, incoming, arrival)?;
+        if self.tail.reserve(pages, incoming.len) { Ok(()) } else { Err(NoRoom::Memory) }
+    }
+
+    /// The same but for the memory.
+    #[inline]
+    fn make_space(
+        &mut self,
+        slab: &mut Slab,
         incoming: &Incoming,
         arrival: TimestampMs,
     ) -> Result<(), NoRoom> {
@@ -134,7 +179,7 @@ impl Partition {
             self.growth.want(space);
             return Err(NoRoom::SegmentSpace);
         }
-        if self.tail.reserve(pages, incoming.len) { Ok(()) } else { Err(NoRoom::Memory) }
+        Ok(())
     }
 
     #[inline]

@@ -174,6 +174,13 @@ impl Partition {
         }
     }
 
+    /// Whether the newest bulk batch waits for its segment, or for the end of the one before.
+    #[must_use]
+    #[inline]
+    pub fn is_bulk_waiting(&self) -> bool {
+        self.bulk.is_waiting
+    }
+
     /// Whether a bulk batch is on its way.
     #[must_use]
     pub fn is_bulk_busy(&self) -> bool {

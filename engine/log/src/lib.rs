@@ -42,7 +42,7 @@ mod test_rig;
 mod test_support;
 mod writeback;
 
-pub use append::{Appended, NoRoom};
+pub use append::{Appended, Landed, NoRoom};
 pub use bulk::{BulkPlan, BulkRef};
 pub use carry::carried;
 pub use cold::{ColdError, ColdFault, ColdRead, Trimmed, find_time, trim_cold};

@@ -65,15 +65,35 @@ impl Pages {
         self.take(round(bytes)?)
     }
 
-    /// Gives a chunk back, exactly as it was allocated.
+    /// The same, but only as many blocks as are needed: the rest of the chunk stays free.
+    #[must_use]
+    pub fn allocate_blocks(&mut self, bytes: u32) -> Option<MemoryRange> {
+        let chunk = self.allocate(bytes)?;
+        let len = bytes.max(BLOCK).next_multiple_of(BLOCK);
+        self.free(MemoryRange { at: chunk.at + len, len: chunk.len - len });
+        Some(MemoryRange { at: chunk.at, len })
+    }
+
+    /// Gives whole blocks back that were allocated: all of a chunk, or a part of it.
     ///
     /// # Panics
-    /// In tests, if the chunk is not in use.
+    /// In tests, if they are not in use.
     pub fn free(&mut self, range: MemoryRange) {
         debug_assert!(
-            range.len.is_power_of_two() && range.at.is_multiple_of(range.len),
-            "{range:?} is a chunk"
+            range.at.is_multiple_of(BLOCK) && range.len.is_multiple_of(BLOCK),
+            "{range:?} is blocks"
         );
+        let (mut at, end) = (range.at, range.at + range.len);
+        while at < end {
+            // The largest chunk that begins there.
+            let aligned = if at == 0 { CHUNK_BYTES_MAX } else { 1 << at.trailing_zeros() };
+            let len = (1 << (end - at).ilog2()).min(aligned).min(CHUNK_BYTES_MAX);
+            self.free_chunk(MemoryRange { at, len });
+            at += len;
+        }
+    }
+
+    fn free_chunk(&mut self, range: MemoryRange) {
         self.used -= range.len;
         let mut size = (range.len / BLOCK).ilog2() as usize;
         let mut index = ((range.at / BLOCK) >> size) as usize;
@@ -228,7 +248,10 @@ mod tests {
                 if random.below(5) < 3 {
                     let bits = 8 + random.below(12);
                     let bytes = 1 + random.below(1 << bits) as u32;
-                    if let Some(range) = pages.allocate(bytes) {
+                    let whole = random.below(2) == 0;
+                    let given = if whole { pages.allocate(bytes) } else { pages.allocate_blocks(bytes) };
+                    if let Some(range) = given {
+                        assert!(whole || range.len < bytes + BLOCK, "seed {seed}");
                         assert!(range.len >= bytes && range.at.is_multiple_of(BLOCK), "seed {seed}");
                         for block in range.at / BLOCK..range.end() / BLOCK {
                             assert_eq!(owner[block as usize], 0, "seed {seed}: block {block} is given twice");

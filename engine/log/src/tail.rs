@@ -19,6 +19,8 @@ const CHUNKS_PER_APPEND_MAX: usize = RangeList::LEN_MAX - 2;
 #[derive(Debug)]
 struct Chunk {
     memory: MemoryRange,
+    /// Bytes at the memory's end that are not the chunk's: the next one has taken over from there.
+    cut: u32,
     /// The tail position of its first byte.
     start: u64,
     /// The first batch boundary at or after its end, known once the tail has grown so far.
@@ -27,8 +29,12 @@ struct Chunk {
 }
 
 impl Chunk {
+    const fn new(memory: MemoryRange, start: u64) -> Self {
+        Self { memory, cut: 0, start, next: LogEnd { offset: Offset(0), position: 0 }, pins: 0 }
+    }
+
     const fn end(&self) -> u64 {
-        self.start + self.memory.len as u64
+        self.start + (self.memory.len - self.cut) as u64
     }
 }
 
@@ -109,9 +115,56 @@ impl Tail {
                 return false;
             };
             self.resident += memory.len;
-            self.chunks.push_back(Chunk { memory, start, next: LogEnd::default(), pins: 0 });
+            self.chunks.push_back(Chunk::new(memory, start));
             start += u64::from(memory.len);
         }
+        true
+    }
+
+    /// Where in its first block the next byte goes: what memory that [`Tail::adopt`] is to take has to leave free.
+    pub(crate) const fn offset_in_block(&self) -> u32 {
+        (self.end - block_floor(self.end)) as u32
+    }
+
+    /// Goes on in blocks that hold the next bytes already, `bytes` of them behind as many as the last block is full.
+    /// The tail ends at `boundary`, that of a batch. False, and nothing taken: the last block can't be left.
+    pub(crate) fn adopt(
+        &mut self,
+        slab: &mut Slab,
+        pages: &mut Pages,
+        memory: MemoryRange,
+        bytes: u32,
+        boundary: LogEnd,
+    ) -> bool {
+        let (start, unfinished) = (block_floor(self.end), self.offset_in_block());
+        debug_assert!(unfinished + bytes <= memory.len && boundary.position == self.end);
+        if let Some(last) = self.chunks.back_mut()
+            && last.end() > start
+        {
+            if last.start == start && last.pins > 0 {
+                return false;
+            }
+            let from = last.memory.at + (start - last.start) as u32;
+            slab.copy(MemoryRange { at: from, len: unfinished }, memory.at);
+            let over = (last.end() - start) as u32;
+            last.next = boundary;
+            if last.pins > 0 {
+                // What is being sent or written may lie there.
+                last.cut += over;
+            } else {
+                pages.free(MemoryRange { at: from, len: over });
+                last.memory.len -= over;
+                self.resident -= over;
+            }
+            if last.memory.len == 0 {
+                self.chunks.pop_back();
+            }
+        } else if unfinished > 0 {
+            return false;
+        }
+        self.resident += memory.len;
+        self.chunks.push_back(Chunk::new(memory, start));
+        self.end += u64::from(bytes);
         true
     }
 
@@ -331,7 +384,7 @@ impl Tail {
         slab.copy(held, memory.at);
         self.resident = memory.len;
         pages.free(only.memory);
-        *only = Chunk { memory, start: from, next: LogEnd::default(), pins: 0 };
+        *only = Chunk::new(memory, from);
         self.first_number = self.first_number.wrapping_add(1);
         self.hot_start = self.hot_start.max(flushed);
     }
@@ -356,7 +409,7 @@ impl Tail {
         self.release(pages);
         if let Some(memory) = memory {
             let start = block_floor(end.position);
-            self.chunks.push_back(Chunk { memory, start, next: LogEnd::default(), pins: 0 });
+            self.chunks.push_back(Chunk::new(memory, start));
             self.resident = memory.len;
         }
         self.hot_start = end;

@@ -15,9 +15,9 @@ use cutwater_model::{FileName, LeaderEpoch, Offset, ProducerEpoch, ProducerId, S
 use crate::format::{self, Footer, INDEX_ENTRIES_PER_BLOCK};
 use crate::test_support::{self, Random, partition_id};
 use crate::{
-    Appended, BulkPlan, BulkRef, ColdRead, Covered, FlushPlan, HotRead, IndexFilePlan, LogEnd, NoRoom,
-    OpenPlan, Pages, Partition, Prelude, Preread, ReadHint, ReadPlan, ReplayEntry, Replayed, SpacePlan,
-    TimeLookup, Trimmed, WritePlan, find_time, trim_cold,
+    Appended, BulkPlan, BulkRef, ColdRead, Covered, FlushPlan, HotRead, IndexFilePlan, Landed, LogEnd,
+    NoRoom, OpenPlan, Pages, Partition, Prelude, Preread, ReadHint, ReadPlan, ReplayEntry, Replayed,
+    SpacePlan, TimeLookup, Trimmed, WritePlan, find_time, trim_cold,
 };
 
 pub(crate) const SLAB_BYTES: usize = 32 << 20;
@@ -149,11 +149,15 @@ impl Rig {
             return None;
         }
         let result = if self.random.below(4) == 0 {
-            let memory = self.pages.allocate(batch.len() as u32)?;
-            let exact = cutwater_model::MemoryRange { at: memory.at, len: batch.len() as u32 };
-            self.slab.get_mut(exact).copy_from_slice(&batch);
-            let result = self.partition.append_from(&mut self.slab, &mut self.pages, exact, arrival);
-            self.pages.free(memory);
+            let expected = self.partition.next_in_block(0);
+            let skip = if self.random.below(4) == 0 { self.random.below(4096) as u32 } else { expected };
+            let len = batch.len() as u32;
+            let landed = Landed { pages: self.pages.allocate_blocks(skip + len)?, skip, len };
+            self.slab.get_mut(landed.batch()).copy_from_slice(&batch);
+            let result = self.partition.append_landed(&mut self.slab, &mut self.pages, landed, arrival);
+            if result.is_err() {
+                self.pages.free(landed.pages);
+            }
             result
         } else {
             self.partition.append(&mut self.slab, &mut self.pages, &batch, arrival)

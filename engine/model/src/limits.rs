@@ -29,6 +29,10 @@ pub const MEMORY_GROWTH_BYTES_PER_S: u64 = 32 * MIB as u64;
 pub const CHECKPOINT_BYTES_MAX: u64 = MEMORY_WARM_BYTES / 2;
 /// Batches of one partition that may be on their way straight to its segment.
 pub const BULKS_IN_FLIGHT_MAX: usize = 16;
+/// Pages that batches which have begun to come may hold before they are whole.
+pub const LANDING_BYTES_MAX: u64 = 64 * MIB as u64;
+/// The same, as a part of the payload memory: one in so many.
+pub const LANDING_MEMORY_PARTS: u64 = 8;
 
 // Batches and records.
 /// The header of a RecordBatch v2.

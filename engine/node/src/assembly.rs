@@ -48,6 +48,11 @@ impl Assembly {
         self.needed.saturating_sub(self.len())
     }
 
+    /// How many bytes are needed in all before another look is worth it.
+    pub(crate) fn needed(&self) -> usize {
+        self.needed
+    }
+
     /// Says how many bytes are needed in all before another look is worth it.
     pub(crate) fn need(&mut self, bytes: usize) {
         self.needed = bytes.max(self.len() + 1);

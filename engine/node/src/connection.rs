@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
 use cutwater_api::{CloseReason, ConnectionId, Output};
-use cutwater_broker::Pin;
-use cutwater_model::ShardId;
+use cutwater_broker::{LandingId, Pin};
+use cutwater_model::{MemoryRange, ShardId};
 use cutwater_ring::ReceivedBuffer;
 
 use crate::assembly::Assembly;
@@ -39,6 +39,24 @@ pub(crate) struct Sending {
     pub(crate) begun_us: u64,
 }
 
+/// A batch on its way into the core's memory.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) id: LandingId,
+    /// The peer's number for the request.
+    pub(crate) correlation: u32,
+    /// What has not come.
+    pub(crate) missing: MemoryRange,
+    /// Whether the kernel fills it.
+    pub(crate) is_receiving: bool,
+}
+
+impl Incoming {
+    pub(crate) fn is_whole(&self) -> bool {
+        self.missing.len == 0
+    }
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Connection<S> {
@@ -55,6 +73,8 @@ pub(crate) struct Connection<S> {
     pub(crate) received: VecDeque<Received>,
     /// A frame that is not whole yet.
     pub(crate) assembly: Assembly,
+    /// The rest of the frame goes to where the core wants its batch; the assembly has only its beginning.
+    pub(crate) landing: Option<Incoming>,
     /// Its last frame was large: what comes is received straight into the assembly.
     pub(crate) is_bulky: bool,
     /// When the frame (or the greeting) began that is not whole yet.
@@ -95,6 +115,7 @@ impl<S> Connection<S> {
             spare: Vec::new(),
             received: VecDeque::new(),
             assembly: Assembly::default(),
+            landing: None,
             is_bulky: false,
             begun_us: Some(now_us),
             is_receiving: false,
@@ -109,6 +130,16 @@ impl<S> Connection<S> {
             closing: None,
             is_closed: false,
         }
+    }
+
+    /// Whether something is there to look at.
+    pub(crate) fn has_input(&self) -> bool {
+        !self.received.is_empty() || self.has_frame()
+    }
+
+    /// Whether a frame has been put together.
+    pub(crate) fn has_frame(&self) -> bool {
+        self.assembly.is_whole() || self.landing.as_ref().is_some_and(Incoming::is_whole)
     }
 
     /// Whether input may be taken from it now.

@@ -52,7 +52,7 @@ const fn level<T>(name: &'static str, help: &'static str, read: fn(&T) -> u64) -
 }
 
 /// What the core counts.
-pub(crate) const CORE: [Line<Counters>; 23] = [
+pub(crate) const CORE: [Line<Counters>; 24] = [
     total("requests_total", "Requests taken, of every kind.", |c| c.requests),
     total("batches_appended_total", "Batches appended.", |c| c.batches_appended),
     total("records_appended_total", "Records appended.", |c| c.records_appended),
@@ -61,6 +61,7 @@ pub(crate) const CORE: [Line<Counters>; 23] = [
     total("batches_refused_total", "Batches refused.", |c| c.batches_refused),
     total("batches_duplicate_total", "Retries answered from a producer's window.", |c| c.batches_duplicate),
     total("batches_deferred_total", "Batches that had to wait for room.", |c| c.batches_deferred),
+    total("batches_landed_total", "Large batches received where they stay.", |c| c.batches_landed),
     total("journal_groups_total", "Groups written to the journal.", |c| c.groups),
     total("journal_bytes_total", "Bytes of groups, headers and padding included.", |c| c.group_bytes),
     total("bulk_runs_total", "Runs written straight to their segment.", |c| c.bulk_runs),

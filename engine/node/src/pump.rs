@@ -16,8 +16,8 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use cutwater_api::{CloseReason, ConnectionId, NodeFacts, Session};
-use cutwater_broker::{Effect, Effects, Input};
+use cutwater_api::{Announced, CloseReason, ConnectionId, NodeFacts, Session};
+use cutwater_broker::{Effect, Effects, Input, Landing};
 use cutwater_model::{Now, Slab, limits};
 use cutwater_ring::{Attachment, Clock, Completion, Ring, RingError, Token, Wait};
 
@@ -34,6 +34,10 @@ pub use idle::IdlePolicy;
 pub trait Core {
     /// Takes one input and appends what is to be done.
     fn handle(&mut self, input: Input<'_>, now: Now, effects: &mut Effects);
+
+    /// Makes room for the rest of a large batch of which `first` has come, where it will stay. `None`: it is to be handed
+    /// in as a whole.
+    fn land(&mut self, announced: &Announced, first: &[u8]) -> Option<Landing>;
 
     /// The payload memory that effects and answers name.
     fn slab(&mut self) -> &mut Slab;

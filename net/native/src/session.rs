@@ -1,6 +1,6 @@
 //! The server's machine for one native connection: preface, then frames. Lives on the shard's core, does no I/O.
 
-use cutwater_api::{CloseReason, NodeFacts, Output, Request, Response, Session, Step, Ticket};
+use cutwater_api::{Announced, CloseReason, NodeFacts, Output, Request, Response, Session, Step, Ticket};
 use cutwater_model::{ErrorKind, limits::FRAME_BYTES_MAX};
 
 use crate::{
@@ -41,6 +41,10 @@ impl Session for ServerSession {
             State::Greeting => self.read_preface(bytes, output),
             State::Closed(reason) => Step::Close(reason),
         }
+    }
+
+    fn announced(&self, bytes: &[u8]) -> Option<Announced> {
+        if self.state == State::Open { api::produce::announced(bytes) } else { None }
     }
 
     #[inline]

@@ -178,6 +178,7 @@ impl core::fmt::Display for Summary {
             operations,
             groups,
             bulk_runs,
+            landings,
             checkpoints,
             cold_bytes,
             refused_starts,
@@ -185,7 +186,8 @@ impl core::fmt::Display for Summary {
         write!(
             f,
             "{} seeds in {:.1} s: {} failed; {lives} lives, {events} events, {acked} batches acknowledged, \
-             {operations} disk operations, {groups} groups, {bulk_runs} bulk runs, {checkpoints} checkpoints, \
+             {operations} disk operations, {groups} groups, {bulk_runs} bulk runs, \
+             {landings} batches received in place, {checkpoints} checkpoints, \
              {cold_bytes} bytes read cold, {refused_starts} starts refused",
             self.seeds,
             self.took.as_secs_f64(),
@@ -203,6 +205,7 @@ impl Tally {
         self.operations += other.operations;
         self.groups += other.groups;
         self.bulk_runs += other.bulk_runs;
+        self.landings += other.landings;
         self.checkpoints += other.checkpoints;
         self.cold_bytes += other.cold_bytes;
         self.refused_starts += other.refused_starts;

@@ -97,6 +97,8 @@ pub struct Tally {
     pub groups: u64,
     /// Runs of batches written straight to their segment.
     pub bulk_runs: u64,
+    /// Batches received into memory of their shard.
+    pub landings: u64,
     /// Checkpoints completed.
     pub checkpoints: u64,
     /// Bytes read from disk for readers.

@@ -3,12 +3,12 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use cutwater_api::{Fetch, FetchPart, Produce, Produced, Request, RequiredAcks, Response, Ticket};
+use cutwater_api::{Announced, Fetch, FetchPart, Produce, Produced, Request, RequiredAcks, Response, Ticket};
 use cutwater_model::{ErrorKind, Offset, PartitionId};
 
 use super::shell::memory_of;
 use super::{Answer, Peer, Read, Rig, offsets_in};
-use crate::Input;
+use crate::{Input, Landing};
 
 impl Rig {
     /// A request, and the end of its turn.
@@ -43,6 +43,26 @@ impl Rig {
         batch: &[u8],
     ) -> Ticket {
         self.ask(peer, Request::Produce(Produce { partition, acks, batch }))
+    }
+
+    /// A large batch begins to come to the first partition: its memory, if there is some for it.
+    pub(crate) fn land(&mut self, batch: &[u8], come: usize) -> Option<Landing> {
+        let partition = self.partition(0);
+        let batch_bytes = batch.len() as u32;
+        let announced =
+            Announced { correlation: 0, partition, acks: RequiredAcks::Leader, batch_at: 32, batch_bytes };
+        self.seats[0].shard.land(&announced, &batch[..come])
+    }
+
+    /// The rest of it has come.
+    pub(crate) fn landed(&mut self, landing: Landing, batch: &[u8]) -> Ticket {
+        let come = batch.len() - landing.missing.len as usize;
+        self.seats[0].shard.slab().get_mut(landing.missing).copy_from_slice(&batch[come..]);
+        self.asked += 1;
+        let ticket = Ticket { connection: self.peer.connection, correlation: self.asked };
+        self.hand(0, Input::Landed { ticket, landing: landing.id });
+        self.turn();
+        ticket
     }
 
     /// Reads the first partition from an offset, without waiting for more.

@@ -24,6 +24,13 @@ pub(crate) fn numbered(producer: i64, base_sequence: i32) -> Vec<u8> {
     build(2, 20, sequence)
 }
 
+/// A batch of one record with a value of so many bytes, of a producer that numbers them.
+pub(crate) fn numbered_of(producer: i64, base_sequence: i32, value_bytes: usize) -> Vec<u8> {
+    let sequence =
+        Sequence { producer_id: ProducerId(producer), producer_epoch: ProducerEpoch(0), base_sequence };
+    build(1, value_bytes, sequence)
+}
+
 fn build(records: u32, value_bytes: usize, sequence: Sequence) -> Vec<u8> {
     let mut builder = BatchBuilder::new(8 << 20);
     for record in 0..records {

@@ -1,5 +1,7 @@
 //! Large batches: straight to their segment, and only then into the journal (B1, B2).
 
+use alloc::vec::Vec;
+
 use cutwater_model::{DirName, ErrorKind};
 
 use crate::test_rig::{Held, Rig, batch, batch_of};
@@ -103,4 +105,21 @@ fn a_large_batch_behind_one_that_is_not_durable_does_not_exist_after_a_crash() {
     assert_eq!(large.map(|ticket| rig.produced(ticket)), [None, None]);
     rig.crash_and_restart();
     assert_eq!(rig.read_all(rig.partition(0)), [0]);
+}
+
+#[test]
+fn a_large_batch_that_begins_a_segment_goes_on_as_soon_as_those_before_it_are_durable() {
+    let mut rig = rig(1);
+    // A segment of 1 MiB holds some twenty of them. The journal holds all references back.
+    let large: Vec<_> = (0..30)
+        .map(|_| {
+            let ticket = rig.produce(&batch_of(LARGE_BYTES));
+            rig.complete_all_but(Held::writes_group);
+            ticket
+        })
+        .collect();
+    rig.complete_all();
+    let answers: Vec<_> = large.iter().map(|ticket| rig.produced(*ticket)).collect();
+    let expected: Vec<_> = (1..=30).map(|offset| Some(Ok(offset))).collect();
+    assert_eq!(answers, expected, "no checkpoint has to come to its help");
 }

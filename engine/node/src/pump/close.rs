@@ -84,6 +84,9 @@ impl<C: Core, S: Session> Pump<C, S> {
             return;
         }
         if let Some(connection) = self.connections.remove(slot) {
+            if let Some(incoming) = connection.landing {
+                self.core.handle(Input::Abandoned(incoming.id), self.now, &mut self.effects);
+            }
             self.ring.close(connection.socket);
         }
         self.accept_more();
@@ -120,6 +123,7 @@ impl<C: Core, S: Session> Pump<C, S> {
             return self.close(slot, CloseReason::Malformed);
         }
         let Some(connection) = self.connections.at(slot) else { return };
+        debug_assert!(connection.landing.is_none(), "it moves between two frames");
         connection.moving = Some(shard);
         self.set_received_aside(slot);
         self.cancel_receive(slot);

@@ -85,7 +85,7 @@ impl<C: Core, S: Session> Pump<C, S> {
     /// Puts a connection back into the rotation, and receives from it again.
     pub(super) fn read_on(&mut self, slot: u32) {
         let Some(connection) = self.connections.at(slot) else { return };
-        let has_input = !connection.received.is_empty() || connection.assembly.is_whole();
+        let has_input = connection.has_input();
         if has_input && connection.may_read() && !connection.is_ready {
             connection.is_ready = true;
             self.ready.push_back(slot);

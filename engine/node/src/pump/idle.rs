@@ -16,8 +16,9 @@ pub enum IdlePolicy {
 
 /// How long after the last work an adaptive pump goes on looking.
 const SPIN_US: u64 = 50;
-/// The same while the disk owes an answer: a durable write takes about so long, and waking costs as much again.
-const SPIN_DISK_US: u64 = 250;
+/// The same while the disk owes an answer. A durable write of a large batch takes a millisecond, and a virtual processor
+/// that was halted meanwhile may need several to run again.
+const SPIN_DISK_US: u64 = 2_000;
 /// How long a pump that was preempted sleeps at once instead of spinning.
 const PREEMPTED_US: u64 = 100_000;
 /// Fruitless rounds between two looks at the clock.

@@ -2,13 +2,13 @@
 
 use cutwater_api::{CloseReason, Request, Ticket};
 use cutwater_api::{Session, Step};
-use cutwater_broker::{Effects, Input};
+use cutwater_broker::{Effects, Input, Landing};
 use cutwater_model::{Now, ShardId, limits};
 use cutwater_ring::{Attachment, Completion, Errno};
 
 use super::{Core, Pump, Purpose, Stopping};
 use crate::assembly::{AssemblyPool, FRONT_BYTES};
-use crate::connection::{Connection, Received};
+use crate::connection::{Connection, Incoming, Received};
 
 /// Connections without a receive buffer that are served again in one turn.
 const STARVED_PER_TURN: usize = 64;
@@ -68,6 +68,9 @@ impl<C: Core, S: Session> Pump<C, S> {
         let Some(connection) = self.connections.at(slot) else {
             return buffer.into_iter().for_each(|buffer| self.ring.recycle(buffer));
         };
+        if connection.landing.as_ref().is_some_and(|incoming| incoming.is_receiving) {
+            return self.on_received_landing(slot, result);
+        }
         if !more {
             connection.is_receiving = false;
             connection.is_cancelling = false;
@@ -80,7 +83,7 @@ impl<C: Core, S: Session> Pump<C, S> {
             (Ok(0), buffer) => {
                 buffer.into_iter().for_each(|buffer| self.ring.recycle(buffer));
                 connection.has_ended = true;
-                let is_used_up = connection.received.is_empty() && !connection.assembly.is_whole();
+                let is_used_up = !connection.has_input();
                 // One that moves meets its end again where it goes, with all that it sent before.
                 if is_used_up && connection.moving.is_none() {
                     self.finish(slot);
@@ -117,6 +120,32 @@ impl<C: Core, S: Session> Pump<C, S> {
             Ok(_) | Err(_) => self.read_on(slot),
         }
         self.hand_over_if_quiet(slot);
+    }
+
+    /// A receive into the memory of the core has ended.
+    fn on_received_landing(&mut self, slot: u32, result: Result<u32, Errno>) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        connection.is_receiving = false;
+        connection.is_cancelling = false;
+        if connection.is_closed {
+            return self.free_if_idle(slot);
+        }
+        if let Some(incoming) = &mut connection.landing {
+            let bytes = result.unwrap_or(0).min(incoming.missing.len);
+            incoming.missing.at += bytes;
+            incoming.missing.len -= bytes;
+            incoming.is_receiving = false;
+        }
+        match result {
+            Ok(0) => {
+                connection.has_ended = true;
+                self.finish(slot);
+            }
+            Err(errno) if errno != Errno::CANCELED && !errno.is_transient() => {
+                self.close(slot, CloseReason::Peer);
+            }
+            Ok(_) | Err(_) => self.read_on(slot),
+        }
     }
 
     /// Puts bytes into the rotation. What may not be read now is copied, so that the ring has its buffer back.
@@ -177,6 +206,21 @@ impl<C: Core, S: Session> Pump<C, S> {
             return;
         }
         let token = Purpose::Receive.token(slot);
+        if connection.is_bulky && connection.has_input() {
+            // What has come says where the rest of it belongs: it is looked at first.
+            return;
+        }
+        if connection.is_bulky && connection.landing.is_none() && connection.received.is_empty() {
+            connection.landing = land(&mut self.core, connection);
+        }
+        if let Some(incoming) = &mut connection.landing {
+            if !incoming.is_whole() {
+                incoming.is_receiving = true;
+                connection.is_receiving = true;
+                self.ring.receive_slab(token, &connection.socket, incoming.missing, true);
+            }
+            return;
+        }
         let missing = connection.assembly.missing();
         let takes_frame = missing >= BULKY_BYTES_LEAST;
         let takes_front = connection.is_bulky && connection.assembly.is_empty();
@@ -212,6 +256,22 @@ impl<C: Core, S: Session> Pump<C, S> {
         limits::TURN_INPUTS_MAX - budget.inputs
     }
 
+    /// Hands in a batch that was received into the core's memory.
+    fn hand_in_landed(&mut self, slot: u32, budget: &mut Budget) {
+        let Some(connection) = self.connections.at(slot) else { return };
+        let Some(incoming) = connection.landing.take() else { return };
+        let ticket = Ticket { connection: connection.id, correlation: incoming.correlation };
+        let (begun, all) = (connection.assembly.bytes().len(), connection.assembly.needed());
+        connection.assembly.consume(begun, &mut self.assemblies);
+        connection.begun_us = None;
+        budget.inputs -= 1;
+        budget.bytes = budget.bytes.saturating_sub(all);
+        self.meters.add_requests(1, 0);
+        let input = Input::Landed { ticket, landing: incoming.id };
+        self.core.handle(input, self.now, &mut self.effects);
+        self.read_on(slot);
+    }
+
     /// Reads frames from one connection: alone, as many as the turn allows; among others, a few.
     fn visit(&mut self, slot: u32, budget: &mut Budget) {
         let others_wait = !self.ready.is_empty();
@@ -219,6 +279,9 @@ impl<C: Core, S: Session> Pump<C, S> {
         connection.is_ready = false;
         if !connection.may_read() {
             return;
+        }
+        if connection.landing.as_ref().is_some_and(Incoming::is_whole) {
+            return self.hand_in_landed(slot, budget);
         }
         let share = if others_wait { limits::VISIT_INPUTS_MAX.min(budget.inputs) } else { budget.inputs };
         let mut left = share;
@@ -257,7 +320,7 @@ impl<C: Core, S: Session> Pump<C, S> {
         let is_blocked = connection.sending.is_in_flight
             && connection.output.len() > limits::SEND_BYTES_PINNED_MAX as usize;
         connection.is_blocked |= is_blocked;
-        let may_go_on = !connection.received.is_empty() || connection.assembly.is_whole();
+        let may_go_on = connection.has_input();
         let has_ended = connection.has_ended;
         let is_bulky = connection.is_receiving && connection.assembly.missing() >= BULKY_BYTES_LEAST;
         match outcome {
@@ -278,6 +341,18 @@ impl<C: Core, S: Session> Pump<C, S> {
             Outcome::Close(reason) => self.close_after_output(slot, reason),
         }
     }
+}
+
+/// Has the core make room for the batch that the assembled beginning of a frame announces.
+fn land<C: Core, S: Session>(core: &mut C, connection: &Connection<S>) -> Option<Incoming> {
+    if connection.assembly.missing() < BULKY_BYTES_LEAST {
+        return None;
+    }
+    let begun = connection.assembly.bytes();
+    let announced = connection.session.announced(begun)?;
+    let Landing { id, missing } = core.land(&announced, begun.get(announced.batch_at..)?)?;
+    let is_receiving = false;
+    Some(Incoming { id, correlation: announced.correlation, missing, is_receiving })
 }
 
 /// What reading frames needs besides the connection.

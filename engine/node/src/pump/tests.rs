@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use cutwater_api::{
-    CloseReason, ConnectionId, Fetched, FetchedPart, NodeFacts, Output, Request, Response, Step, Ticket,
+    Announced, CloseReason, ConnectionId, Fetched, FetchedPart, NodeFacts, Output, Request, Response, Step,
+    Ticket,
 };
-use cutwater_broker::Pin;
+use cutwater_broker::{Landing, Pin};
 use cutwater_model::{MemoryRange, Offset, PartitionId, ShardId, TopicId};
 use cutwater_ring::{Arena, DataFolder, FileThread, RingConfig, socket};
 
@@ -43,6 +44,10 @@ impl Session for ByteSession {
                 Step::Request { consumed: 1, correlation: u32::from(*byte), request }
             }
         }
+    }
+
+    fn announced(&self, _: &[u8]) -> Option<Announced> {
+        None
     }
 
     fn on_response(&mut self, _: Ticket, response: &Response, output: &mut Output) {
@@ -101,6 +106,10 @@ impl Core for NoteCore {
             Input::Stop => effects.push(Effect::Stopped),
             _ => {}
         }
+    }
+
+    fn land(&mut self, _: &Announced, _: &[u8]) -> Option<Landing> {
+        None
     }
 
     fn slab(&mut self) -> &mut Slab {

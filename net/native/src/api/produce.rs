@@ -18,12 +18,13 @@
 
 use alloc::vec::Vec;
 
-use cutwater_api::{Produce, Produced, RequiredAcks};
+use cutwater_api::{Announced, Produce, Produced, RequiredAcks};
+use cutwater_model::limits::FRAME_BYTES_MAX;
 use cutwater_model::{Offset, TimestampMs};
 
 use crate::{
     error::{DecodeError, Failure},
-    frame::{Frame, RETRIABLE_FLAG, header, kind},
+    frame::{self, Cut, Frame, RETRIABLE_FLAG, header, kind},
     wire::{Reader, code_of, flags_of, put_partition},
 };
 
@@ -64,6 +65,25 @@ pub fn encode_head(into: &mut Vec<u8>, correlation: u32, request: &Produce<'_>) 
     into.reserve(REQUEST_HEAD_BYTES);
     into.extend_from_slice(&header(body_bytes, kind::PRODUCE, 0, acks, correlation));
     put_partition(into, request.partition);
+}
+
+/// Reads the head of a request whose batch has not come yet. `None` for other requests and for what is wrong in any way,
+/// which is told when the frame is whole.
+pub(crate) fn announced(bytes: &[u8]) -> Option<Announced> {
+    let Ok(Cut::Incomplete { bytes_needed }) = frame::cut(bytes, FRAME_BYTES_MAX) else { return None };
+    let head = bytes.get(4..REQUEST_HEAD_BYTES)?;
+    let batch_bytes = u32::try_from(bytes_needed.checked_sub(REQUEST_HEAD_BYTES)?).ok()?;
+    // The same head as that of a request with an empty batch, but for its length.
+    let mut alone = [0; REQUEST_HEAD_BYTES];
+    alone[..4].copy_from_slice(&(REQUEST_HEAD_BYTES as u32 - 4).to_le_bytes());
+    alone[4..].copy_from_slice(head);
+    let Ok(Cut::Whole(frame)) = frame::cut(&alone, FRAME_BYTES_MAX) else { return None };
+    if frame.kind != kind::PRODUCE {
+        return None;
+    }
+    let Produce { partition, acks, .. } = decode_request(&frame).ok()?;
+    let correlation = frame.correlation;
+    Some(Announced { correlation, partition, acks, batch_at: REQUEST_HEAD_BYTES, batch_bytes })
 }
 
 #[inline]

@@ -1,9 +1,10 @@
 //! Clients and their connections: where they are, what is on its way, what waits for an answer.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
-use cutwater_api::{ConnectionId, Response, Ticket};
-use cutwater_broker::Input;
+use cutwater_api::{Announced, ConnectionId, Response, Ticket};
+use cutwater_broker::{Input, Landing};
 use cutwater_model::ShardId;
 
 use super::{Event, World};
@@ -27,6 +28,17 @@ pub(super) struct Peer {
     queue: VecDeque<(u64, u32, Sent)>,
     arrives_us: u64,
     leaves_us: u64,
+    /// A large batch that is received into memory of its shard; what was sent after it waits.
+    coming: Option<Coming>,
+}
+
+/// A batch of which a part has come.
+struct Coming {
+    /// When it is whole.
+    whole_us: u64,
+    correlation: u32,
+    landing: Landing,
+    batch: Arc<[u8]>,
 }
 
 impl World {
@@ -44,6 +56,7 @@ impl World {
             queue: VecDeque::new(),
             arrives_us: 0,
             leaves_us: 0,
+            coming: None,
         });
         self.peers.len() - 1
     }
@@ -138,12 +151,59 @@ impl World {
             let Some((shard, connection)) = seat.connection.filter(|_| seat.life == life) else {
                 return Ok(());
             };
+            if let Some(coming) = seat.coming.take_if(|coming| !seat.paused && coming.whole_us <= self.now_us)
+            {
+                self.hand_landed(shard, connection, &coming)?;
+                continue;
+            }
             let is_due = |(at_us, _, _): &(u64, u32, Sent)| *at_us <= self.now_us;
-            if seat.paused || !seat.queue.front().is_some_and(is_due) {
+            if seat.paused || seat.coming.is_some() || !seat.queue.front().is_some_and(is_due) {
                 return Ok(());
             }
             let Some((_, correlation, sent)) = seat.queue.pop_front() else { return Ok(()) };
-            self.hand_request(shard, connection, correlation, &sent)?;
+            if !self.lands(peer, shard, correlation, &sent) {
+                self.hand_request(shard, connection, correlation, &sent)?;
+            }
+        }
+    }
+
+    /// Of every other large batch a part comes first, and the rest goes where its shard wants it, while others go on.
+    fn lands(&mut self, peer: usize, shard: ShardId, correlation: u32, sent: &Sent) -> bool {
+        let Sent::Produce { partition, acks, batch } = sent else { return false };
+        let (partition, acks) = (*partition, *acks);
+        let Some(seat) = self.seats.get_mut(usize::from(shard.0)) else { return false };
+        let batch_bytes = batch.len() as u32;
+        if batch_bytes < self.plan.config.bulk_bytes_least || self.random.one_in(2) {
+            return false;
+        }
+        let announced = Announced { correlation, partition, acks, batch_at: 32, batch_bytes };
+        let come = self.random.below(u64::from(batch_bytes)) as usize;
+        let Some(landing) = seat.shard.land(&announced, &batch[..come]) else { return false };
+        self.tally.landings += 1;
+        let whole_us = self.now_us + self.random.below(500);
+        let seat = &mut self.peers[peer];
+        seat.coming = Some(Coming { whole_us, correlation, landing, batch: Arc::clone(batch) });
+        let life = seat.life;
+        self.agenda.plan(whole_us, Event::Arrival { peer, life });
+        true
+    }
+
+    fn hand_landed(&mut self, shard: ShardId, connection: ConnectionId, coming: &Coming) -> Checked {
+        let Coming { correlation, landing, ref batch, .. } = *coming;
+        self.note(shard.0, "landed", [u64::from(connection.slot), u64::from(correlation), 0]);
+        if let Some(seat) = self.seats.get_mut(usize::from(shard.0)) {
+            let come = batch.len() - landing.missing.len as usize;
+            seat.shard.slab().get_mut(landing.missing).copy_from_slice(&batch[come..]);
+        }
+        let ticket = Ticket { connection, correlation };
+        self.hand(shard, Input::Landed { ticket, landing: landing.id })
+    }
+
+    /// What was coming will not be whole.
+    fn abandon(&mut self, peer: usize, shard: ShardId) -> Checked {
+        match self.peers[peer].coming.take() {
+            Some(coming) => self.hand(shard, Input::Abandoned(coming.landing.id)),
+            None => Ok(()),
         }
     }
 
@@ -199,6 +259,7 @@ impl World {
     fn disconnect(&mut self, peer: usize) -> Checked {
         let Some((shard, connection)) = self.peers[peer].connection else { return Ok(()) };
         self.note(shard.0, "disconnect", [peer as u64, 0, 0]);
+        self.abandon(peer, shard)?;
         self.lose_connection(peer);
         self.seats[usize::from(shard.0)].connections[connection.slot as usize].1 = None;
         self.hand(shard, Input::Closed(connection))?;
@@ -210,6 +271,7 @@ impl World {
     /// A client's connection ends and it doesn't come back.
     pub(super) fn lose_peer(&mut self, peer: usize) -> Checked {
         let Some((shard, connection)) = self.peers[peer].connection else { return Ok(()) };
+        self.abandon(peer, shard)?;
         self.lose_connection(peer);
         self.seats[usize::from(shard.0)].connections[connection.slot as usize].1 = None;
         self.hand(shard, Input::Closed(connection))
@@ -231,6 +293,7 @@ impl World {
         seat.life += 1;
         seat.waiting.clear();
         seat.queue.clear();
+        seat.coming = None;
         seat.paused = false;
     }
 

@@ -1,4 +1,5 @@
-use cutwater_api::{ConnectionId, NodeFacts, Output, Request, Response};
+use cutwater_api::{Announced, ConnectionId, NodeFacts, Output, Request, Response};
+use cutwater_broker::Landing;
 use cutwater_model::{Slab, TopicId};
 use cutwater_ring::Arena;
 
@@ -28,6 +29,10 @@ impl Session for LengthSession {
         Step::Request { consumed: 4 + length, correlation: number, request }
     }
 
+    fn announced(&self, _: &[u8]) -> Option<Announced> {
+        None
+    }
+
     fn on_response(&mut self, _: Ticket, _: &Response, _: &mut Output) {}
 
     fn moved(&mut self, _: NodeFacts) {}
@@ -44,6 +49,10 @@ impl Core for Listener {
         if let Input::Request { ticket, .. } | Input::Produce { ticket, .. } = input {
             self.heard.push(ticket.correlation);
         }
+    }
+
+    fn land(&mut self, _: &Announced, _: &[u8]) -> Option<Landing> {
+        None
     }
 
     fn slab(&mut self) -> &mut Slab {
