@@ -221,3 +221,35 @@ fn a_mutated_stream_never_panics_and_consumes_no_more_than_there_is() {
         }
     }
 }
+
+#[test]
+fn a_batch_is_announced_as_soon_as_what_stands_before_it_has_come() {
+    let batch = batch();
+    for (name, correlation, request) in requests(&batch) {
+        let mut frame = Vec::new();
+        request::encode(&mut frame, correlation, &request);
+        let expected = match &request {
+            Request::Produce(produce) => Some((produce.partition, produce.acks, produce.batch.len())),
+            _ => None,
+        };
+        for come in 0..=frame.len() {
+            let announced = opened().announced(&frame[..come]);
+            if come < 32 || come == frame.len() || expected.is_none() {
+                assert_eq!(announced, None, "{come} bytes of {name}");
+                continue;
+            }
+            let announced = announced.unwrap();
+            let told = (announced.partition, announced.acks, announced.batch_bytes as usize);
+            assert_eq!(Some(told), expected);
+            assert_eq!((announced.correlation, frame.len()), (correlation, announced.batch_at + told.2));
+        }
+        assert_eq!(
+            ServerSession::new(FACTS).announced(&frame[..frame.len() - 1]),
+            None,
+            "before the preface"
+        );
+        let mut wrong = frame.clone();
+        wrong[5] = 0x40;
+        assert_eq!(opened().announced(&wrong[..wrong.len() - 1]), None, "it is told when the frame is whole");
+    }
+}
