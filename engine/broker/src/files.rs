@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use cutwater_log::{IndexFilePlan, OpenPlan, SpacePlan};
 use cutwater_model::storage::StorageErrorKind;
-use cutwater_model::{DirName, FileName, Now, Offset, ShardId};
+use cutwater_model::{DirName, ErrorKind, FileName, Now, Offset, ShardId};
 
 use crate::effect::{Effect, Effects};
 use crate::partition::{Slot, Stage};
@@ -359,8 +359,11 @@ impl Shard {
                 if let Some(owned) = self.partitions.get_mut(slot) {
                     owned.log.space_refused();
                 }
-                if kind == StorageErrorKind::Full {
-                    self.refuse_deferred(slot, cutwater_model::ErrorKind::DiskFull, effects);
+                // Of the batches that wait those are refused that need the space, when they are tried again: not the
+                // retry of one that is on its way to be durable. A partition that is being made has none of those.
+                let is_opening = self.partitions.get(slot).is_some_and(|owned| owned.stage == Stage::Opening);
+                if is_opening && kind == StorageErrorKind::Full {
+                    self.refuse_deferred(slot, ErrorKind::DiskFull, effects);
                 }
                 self.files.wants_space(slot);
             }

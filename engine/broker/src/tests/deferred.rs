@@ -4,10 +4,11 @@ use alloc::vec::Vec;
 
 use cutwater_api::RequiredAcks;
 use cutwater_model::limits::DEFERRED_BYTES_MAX;
+use cutwater_model::storage::StorageErrorKind;
 use cutwater_model::topic::TopicConfig;
 use cutwater_model::{ErrorKind, PartitionId, PartitionIndex};
 
-use crate::test_rig::{Held, Peer, Rig, batch, batch_of};
+use crate::test_rig::{Held, Peer, Rig, batch, batch_of, numbered};
 
 /// A rig with a topic whose folder is not made yet, so that its batches wait.
 fn rig_with_opening_topic() -> (Rig, PartitionId) {
@@ -127,4 +128,19 @@ fn what_connections_of_other_shards_wait_with_counts_too() {
     let peers: Vec<Peer> = (0..300).map(|number| rig.connect(number % 2)).collect();
     let refused = flood(&mut rig, opening, &peers);
     assert!(refused >= 300 - 128, "{refused}");
+}
+
+#[test]
+fn a_full_disk_refuses_what_needs_space_and_not_a_retry_of_what_is_appended() {
+    let mut rig = Rig::new();
+    let first = rig.produce(&numbered(7, 0));
+    // Its group is held, so that the retry has to wait, behind a batch for which there is no space.
+    let large = rig.produce(&batch_of(500_000));
+    let retry = rig.produce(&numbered(7, 0));
+    rig.complete_all_but(|held| held.makes_space() || held.writes_group());
+    rig.fail(Held::makes_space, StorageErrorKind::Full);
+    assert_eq!(rig.produced(large), Some(Err(ErrorKind::DiskFull)));
+    assert_eq!([first, retry].map(|ticket| rig.produced(ticket)), [None, None]);
+    rig.complete(Held::writes_group);
+    assert_eq!([first, retry].map(|ticket| rig.produced(ticket)), [Some(Ok(0)), Some(Ok(0))]);
 }
