@@ -38,6 +38,8 @@ pub(crate) struct Gather {
     remote_bytes: u64,
     /// What the first batch was allowed beyond the budget.
     raised: u64,
+    /// The part that the larger batch is of, while it is being read.
+    raised_for: Option<u32>,
     /// What is charged to the connection until the bytes are known.
     charge: u64,
     /// By part.
@@ -111,10 +113,21 @@ impl Gather {
     }
 
     /// The first batch is larger than the budget: there is room for it, and for nothing behind it.
-    fn raise_to(&mut self, bytes: u64) {
+    fn raise_to(&mut self, bytes: u64, part: u32) {
         let raise = bytes.saturating_sub(self.budget);
         self.budget += raise;
         self.raised += raise;
+        self.raised_for = Some(part);
+    }
+
+    /// The first batch has come, or does not: what is left of the room for it is nobody else's.
+    fn lower_if_read(&mut self) {
+        if let Some(part) = self.raised_for
+            && !self.reads.iter().flatten().any(|read| read.part == part)
+        {
+            self.raised_for = None;
+            self.budget = self.budget.saturating_sub(core::mem::take(&mut self.raised));
+        }
     }
 
     /// Another shard has sent so many bytes.
@@ -305,6 +318,7 @@ impl Shard {
                 owned.ops -= 1;
             }
             self.take_read(&mut reader, &mut gather, &read, result, effects);
+            gather.lower_if_read();
         }
         reader.gather = Some(gather);
         self.finish_gather_if_whole(reader, now, effects);
@@ -405,7 +419,7 @@ impl Shard {
             Ok((Trimmed::NeedMore { bytes, hint }, _)) => {
                 self.pages.free(read.buffer);
                 part.hint = hint;
-                gather.raise_to(u64::from(bytes));
+                gather.raise_to(u64::from(bytes), read.part);
                 let asked = part.wanted.bytes_max;
                 part.wanted.bytes_max = asked.max(bytes);
                 self.gather_part(reader, gather, read.part, effects);
@@ -552,10 +566,18 @@ mod tests {
     fn what_the_first_batch_was_allowed_beyond_the_budget_is_nobody_elses() {
         let mut gather = Gather { budget: 10_000, exceed_max: u32::MAX, ..Gather::default() };
         assert!(gather.may_exceed_with(48_000));
-        gather.raise_to(48_000);
+        gather.raise_to(48_000, 0);
         assert_eq!(gather.left(), 48_000);
         gather.take_remote(40_000);
         assert_eq!((gather.left(), gather.question().0), (0, 0), "nothing is left for the next one");
+        let mut gather = Gather { budget: 10_000, exceed_max: u32::MAX, ..Gather::default() };
+        gather.raise_to(48_000, 0);
+        gather.lower_if_read();
+        assert_eq!(
+            gather.question().0,
+            10_000,
+            "it did not come, and another shard has no more room for that"
+        );
         let mut gather = Gather { budget: 10_000, ..Gather::default() };
         gather.take_remote(4_000);
         assert_eq!(gather.left(), 6_000);
