@@ -393,8 +393,11 @@ fn recover<S: Session>(seed: Seed<S>) -> Result<(ShardPump<S>, StartReport), Nod
     let ring = Ring::new(&RingConfig::default())?;
     let mut storage = DiskStorage::recovering(folder, SETTLE_WAIT)?;
     let broker = config.broker(facts.shard);
-    let (core, report) = cutwater_broker::start(&mut storage, broker, slab, image, incarnation, Clock.now())?;
+    let (mut core, report) =
+        cutwater_broker::start(&mut storage, broker, slab, image, incarnation, Clock.now())?;
     drop(storage);
+    let ready_bytes = limits::MEMORY_READY_BYTES / u64::from(facts.shards.max(1));
+    Arena::touch_in_background(core.slab(), ready_bytes as usize);
     let descriptors_max = probe::descriptors_per_shard(facts.shards);
     let pump = Pump::new(PumpParts {
         core,

@@ -40,6 +40,23 @@ impl Arena {
         Ok(Slab::new(map.leak()))
     }
 
+    /// Has the system back the first `bytes` of a slab in the background, on the calling thread's core while nobody else
+    /// wants that: a page that is touched for the first time under load costs more than all else that is done for its
+    /// bytes, in a virtual machine above all. Where the kernel can't (madvise(2), before Linux 5.14), nothing happens.
+    pub fn touch_in_background(slab: &mut Slab, bytes: usize) {
+        let (address, bytes) = (slab.address() as usize, bytes.min(slab.len()));
+        // A system without a thread to spare has other worries; the pages come when they are needed.
+        let _ = std::thread::Builder::new().name("memory".to_owned()).spawn(move || {
+            // SAFETY: it changes the priority of this thread, no memory. A refusal costs only speed.
+            unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, LOWEST_PRIORITY) };
+            for from in (0..bytes).step_by(TOUCH_BYTES) {
+                if !touch(address + from, TOUCH_BYTES.min(bytes - from)) {
+                    break;
+                }
+            }
+        });
+    }
+
     /// Locks the slab's pages in memory, so that no access ever waits for the swap device. Takes all of it at once.
     ///
     /// # Errors
@@ -53,6 +70,18 @@ impl Arena {
             Err(ArenaError { bytes, errno: Errno::last() })
         }
     }
+}
+
+/// As nice as a thread can be.
+const LOWEST_PRIORITY: libc::c_int = 19;
+/// So much is touched at once: a huge page.
+const TOUCH_BYTES: usize = 2 * 1024 * 1024;
+
+/// Makes pages of a slab present and writable, their content as it was; false where the kernel refuses.
+fn touch(address: usize, bytes: usize) -> bool {
+    // SAFETY: the range lies in a slab, whose mapping lives as long as the process, and MADV_POPULATE_WRITE changes no
+    // content, so whoever uses the pages meanwhile sees nothing of it.
+    unsafe { libc::madvise(address as *mut libc::c_void, bytes, libc::MADV_POPULATE_WRITE) == 0 }
 }
 
 /// An anonymous, private, zeroed mapping. Unmapped when dropped.
@@ -110,6 +139,23 @@ mod tests {
         assert_eq!(slab.len(), 8192);
         assert_eq!(slab.address() as usize % BLOCK_BYTES, 0);
         assert!(slab.get(MemoryRange { at: 0, len: 8192 }).iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn what_is_touched_is_there_and_as_it_was() {
+        let mut slab = Arena::leak(1 << 20, false).unwrap();
+        slab.get_mut(MemoryRange { at: 4096, len: 1 }).fill(7);
+        let address = slab.address() as usize;
+        let is_there = |at: usize| {
+            let mut seen = 0_u8;
+            // SAFETY: the page is the slab's, and mincore writes one byte for it.
+            assert_eq!(unsafe { libc::mincore((address + at) as *mut libc::c_void, 4096, &mut seen) }, 0);
+            seen & 1 == 1
+        };
+        assert!(!is_there(512 << 10));
+        assert!(touch(address, 768 << 10), "Linux 5.14 and later");
+        assert!(is_there(512 << 10) && !is_there(800 << 10));
+        assert_eq!(slab.get(MemoryRange { at: 4095, len: 3 }), [0, 7, 0]);
     }
 
     #[test]
