@@ -15,6 +15,10 @@ pub(crate) struct Programs {
     pub(crate) floor: PathBuf,
 }
 
+/// Load before anything is counted: a node that has just started touches its memory for the first time, which is not what
+/// these figures are about.
+const WARM_UP_S: u32 = 2;
+
 /// How much is sent at once, and what.
 #[derive(Clone, Copy)]
 pub(crate) struct Shape {
@@ -73,6 +77,9 @@ pub(crate) fn bench(
         vec!["bench".to_owned(), format!("--server={server}"), format!("--core={CLIENT_CORE}")];
     arguments.extend(shape.arguments(seconds));
     arguments.extend(more.iter().cloned());
+    if !more.iter().any(|argument| argument.starts_with("--warm-up")) {
+        arguments.push(format!("--warm-up={WARM_UP_S}s"));
+    }
     let report = json(run(&programs.cutwater, &arguments)?)?;
     take(&report, name, samples);
     Ok(report)

@@ -190,14 +190,17 @@ fn two_shards(run: &mut Run) -> Result<()> {
     remove(&data)
 }
 
+/// Load until all of ten thousand partitions are active: their files are made as soon as there is a topic.
+const UNTIL_ACTIVE: &str = "--warm-up=5s";
+
 /// The open and the closed load over many partitions, all of them written to.
 fn partitions(run: &mut Run) -> Result<()> {
     for (count, open, small) in [
         ("--partitions=1000", "partitions_1000_open", "partitions_1000_small"),
         ("--partitions=10000", "partitions_10000_open", "partitions_10000_small"),
     ] {
-        run.on_grown_node(&OPEN, open, &[count])?;
-        run.on_grown_node(&SMALL, small, &[count])?;
+        run.on_grown_node(&OPEN, open, &[count, UNTIL_ACTIVE])?;
+        run.on_grown_node(&SMALL, small, &[count, UNTIL_ACTIVE])?;
     }
     Ok(())
 }
