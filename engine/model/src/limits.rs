@@ -21,8 +21,8 @@ pub const GROUPS_IN_FLIGHT_MAX: usize = 4;
 pub const BULK_BYTES_LEAST: u32 = 64 * KIB;
 /// Payload memory that a shard uses before it gives written pages up: what consumers close behind read from memory.
 pub const MEMORY_WARM_BYTES: u64 = 192 * MIB as u64;
-/// Payload memory that a node has the system back before anybody needs it, for all its shards together. An idle node has
-/// to stay below 96 MiB.
+/// Payload memory that a node has the system back before anybody needs it unless configured, for all its shards together.
+/// An idle node has to stay below 96 MiB.
 pub const MEMORY_READY_BYTES: u64 = 64 * MIB as u64;
 /// How fast the warm memory may grow while it is used up. Memory that was never touched costs as much as writing it twice, more in
 /// a virtual machine, so pages used before are used again first.

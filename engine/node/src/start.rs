@@ -61,6 +61,8 @@ pub struct NodeConfig {
     pub journal_bytes: u64,
     /// The payload memory of all shards, bytes.
     pub memory_bytes: u64,
+    /// How much of it the system is asked to back before it is needed, bytes; 0 for none.
+    pub memory_ready_bytes: u64,
     /// Whether a journal with a hole in its middle is served all the same (R3).
     pub accepts_loss: bool,
 }
@@ -396,8 +398,8 @@ fn recover<S: Session>(seed: Seed<S>) -> Result<(ShardPump<S>, StartReport), Nod
     let (mut core, report) =
         cutwater_broker::start(&mut storage, broker, slab, image, incarnation, Clock.now())?;
     drop(storage);
-    let ready_bytes = limits::MEMORY_READY_BYTES / u64::from(facts.shards.max(1));
-    Arena::touch_in_background(core.slab(), ready_bytes as usize);
+    let ready_bytes = config.memory_ready_bytes / u64::from(facts.shards.max(1));
+    Arena::touch_in_background(core.slab(), usize::try_from(ready_bytes).unwrap_or(usize::MAX));
     let descriptors_max = probe::descriptors_per_shard(facts.shards);
     let pump = Pump::new(PumpParts {
         core,

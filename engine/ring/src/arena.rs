@@ -45,6 +45,9 @@ impl Arena {
     /// bytes, in a virtual machine above all. Where the kernel can't (madvise(2), before Linux 5.14), nothing happens.
     pub fn touch_in_background(slab: &mut Slab, bytes: usize) {
         let (address, bytes) = (slab.address() as usize, bytes.min(slab.len()));
+        if bytes == 0 {
+            return;
+        }
         // A system without a thread to spare has other worries; the pages come when they are needed.
         let _ = std::thread::Builder::new().name("memory".to_owned()).spawn(move || {
             // SAFETY: it changes the priority of this thread, no memory. A refusal costs only speed.

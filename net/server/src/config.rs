@@ -111,7 +111,7 @@ pub enum ConfigError {
 pub struct SourceError(Source);
 
 /// Every key, as the file spells it.
-pub const KEYS: [&str; 13] = [
+pub const KEYS: [&str; 14] = [
     "data",
     "listen",
     "admin",
@@ -120,6 +120,7 @@ pub const KEYS: [&str; 13] = [
     "idle",
     "journal_bytes",
     "memory_bytes",
+    "memory_ready_bytes",
     "insecure",
     "accept_loss",
     "log",
@@ -146,6 +147,8 @@ pub struct Config {
     pub journal_bytes: u64,
     /// The payload memory of all shards, bytes.
     pub memory_bytes: u64,
+    /// How much of it the system is asked to back before it is needed, bytes; 0 for none.
+    pub memory_ready_bytes: u64,
     /// Whether addresses that others can reach may be bound.
     pub insecure: bool,
     /// Whether a journal with a hole in its middle is served all the same. Meant for one start, not for ever.
@@ -209,6 +212,7 @@ impl Config {
             idle: IdlePolicy::Adaptive,
             journal_bytes: limits::JOURNAL_BYTES_DEFAULT,
             memory_bytes: 0,
+            memory_ready_bytes: limits::MEMORY_READY_BYTES,
             insecure: false,
             accept_loss: false,
             log: LogFormat::Text,
@@ -275,6 +279,7 @@ impl Config {
             "memory_bytes" => {
                 self.memory_bytes = value::bytes(text, MEMORY_BYTES_PER_SHARD_LEAST, 1 << 40)?;
             }
+            "memory_ready_bytes" => self.memory_ready_bytes = value::bytes(text, 0, 1 << 40)?,
             "insecure" => self.insecure = value::boolean(text)?,
             "accept_loss" => self.accept_loss = value::boolean(text)?,
             "log" => {
@@ -356,6 +361,7 @@ impl Config {
             Some(value::quoted(idle)),
             Some(self.journal_bytes.to_string()),
             Some(self.memory_bytes.to_string()),
+            Some(self.memory_ready_bytes.to_string()),
             Some(self.insecure.to_string()),
             Some(self.accept_loss.to_string()),
             Some(value::quoted(log)),
@@ -385,6 +391,7 @@ impl Config {
             idle: self.idle,
             journal_bytes: self.journal_bytes,
             memory_bytes: self.memory_bytes,
+            memory_ready_bytes: self.memory_ready_bytes,
             accepts_loss: self.accept_loss,
         }
     }

@@ -36,6 +36,9 @@ pub(crate) struct Arguments {
     /// The payload memory of all shards together, such as 4GiB.
     #[arg(long, value_name = "SIZE")]
     memory_bytes: Option<String>,
+    /// How much of it is backed by the system before it is needed, such as 64MiB; 0 for none.
+    #[arg(long, value_name = "SIZE")]
+    memory_ready_bytes: Option<String>,
     /// Allows addresses that other machines can reach, though there is no authentication.
     #[arg(long)]
     insecure: bool,
@@ -96,6 +99,7 @@ impl Arguments {
             ("idle", self.idle.clone()),
             ("journal_bytes", self.journal_bytes.clone()),
             ("memory_bytes", self.memory_bytes.clone()),
+            ("memory_ready_bytes", self.memory_ready_bytes.clone()),
             ("insecure", self.insecure.then(|| "true".to_owned())),
             ("accept_loss", self.accept_loss.then(|| "true".to_owned())),
             ("log", self.log.clone()),

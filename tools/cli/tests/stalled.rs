@@ -79,6 +79,74 @@ fn promised_frames_take_no_memory_and_are_closed_at_their_deadline() {
     node.stop();
 }
 
+/// B4 on connections that have sent a large batch before, whose next one is received where it stays: pieces come as slowly
+/// and in whatever order they like, some never; each batch is whole, what is promised is bounded, and others go on.
+#[test]
+fn large_batches_that_come_in_pieces_are_whole_and_wait_for_nobody() {
+    const CONNECTIONS: usize = 40;
+    const VALUE_BYTES: usize = 900_000;
+    const GROWTH_BYTES_MAX: u64 = 96 << 20;
+    let folder = Folder::new("pieces");
+    let (node, mut probe, topic) = flooded(&folder);
+    let value = |number: usize| vec![number as u8; VALUE_BYTES];
+    let mut peers: Vec<(Raw, Vec<u8>)> = (0..CONNECTIONS)
+        .map(|number| {
+            let mut raw = Raw::connect_to(node.address(), number as u16 % 2);
+            let partition = partition(topic, number as u32 / 2 % 2);
+            raw.produce(partition, &batch_of(&[b"large".repeat(20_000).as_slice()], Sequence::NONE)).unwrap();
+            let batch = batch_of(&[value(number).as_slice()], Sequence::NONE);
+            (raw, support::raw::produce_frame(partition, &batch))
+        })
+        .collect();
+    let before = node.resident_bytes();
+    for (raw, frame) in &mut peers {
+        assert!(raw.send(&frame[..10_000]));
+        probe.check("batches have begun to come");
+    }
+    let grown = node.resident_bytes().saturating_sub(before);
+    say(&format!("stalled: {CONNECTIONS} batches that have begun to come cost {grown} bytes"));
+    assert!(grown < GROWTH_BYTES_MAX, "{grown} bytes");
+    // Every fourth peer leaves, and the others send the rest: those that began last come first.
+    let mut number = 0;
+    peers.retain(|_| {
+        number += 1;
+        number % 4 != 0
+    });
+    for (raw, frame) in peers.iter_mut().rev() {
+        assert!(raw.send(&frame[10_000..500_000]));
+        probe.check("batches are half there");
+        assert!(raw.send(&frame[500_000..]));
+    }
+    for (raw, _) in &mut peers {
+        let answer = raw.read().expect("an answer, not a closed connection");
+        assert_eq!(answer.code, 0, "{:?}", answer.answer());
+    }
+    // Each shard has told what it counted once it has answered somebody later.
+    let landed = || node.metric("cutwater_batches_landed_total") as usize;
+    for _ in 0..100 {
+        if landed() >= CONNECTIONS / 4 {
+            break;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert!(landed() >= CONNECTIONS / 4, "{} of {} were received where they stay", landed(), peers.len());
+    let mut found: Vec<u8> = Vec::new();
+    let mut raw = Raw::connect(node.address());
+    for index in 0..2 {
+        for (_, value) in raw.records(partition(topic, index)) {
+            if value.len() == VALUE_BYTES {
+                assert!(value.iter().all(|byte| *byte == value[0]), "bytes of two batches");
+                found.push(value[0]);
+            }
+        }
+    }
+    found.sort_unstable();
+    let expected: Vec<u8> = (0..CONNECTIONS as u8).filter(|number| number % 4 != 3).collect();
+    assert_eq!(found, expected);
+    probe.check_all();
+    node.stop();
+}
+
 /// B84: subscribers with endless credit that never read, while producers go on.
 #[test]
 fn consumers_that_never_read_bound_nobody_else() {

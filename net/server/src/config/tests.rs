@@ -31,10 +31,12 @@ fn a_flag_goes_over_the_environment_and_that_over_the_file() {
 
 #[test]
 fn what_is_printed_can_be_read_again() {
-    let first = load("shards = 2\nmemory_bytes = \"256MiB\"\ncores = [0, 1]\n", &[], &[]).unwrap();
+    let file = "shards = 2\nmemory_bytes = \"256MiB\"\nmemory_ready_bytes = 0\ncores = [0, 1]\n";
+    let first = load(file, &[], &[]).unwrap();
     let second = load(&first.render(), &[], &[]).unwrap();
     assert_eq!(first.node().cores, second.node().cores);
     assert_eq!(first.node().memory_bytes, second.node().memory_bytes);
+    assert_eq!([first.node().memory_ready_bytes, second.node().memory_ready_bytes], [0, 0]);
 }
 
 #[test]
@@ -56,6 +58,7 @@ fn values_out_of_bounds_are_refused_with_their_key() {
         ("journal_bytes = -1", "journal_bytes"),
         ("journal_bytes = \"1MiB\"", "journal_bytes"),
         ("memory_bytes = \"1KiB\"", "memory_bytes"),
+        ("memory_ready_bytes = -1", "memory_ready_bytes"),
         ("memory_bytes = \"100MiB\"\nshards = 2\n", "memory_bytes"),
         ("idle = \"sometimes\"", "idle"),
         ("listen = \"localhost\"", "listen"),

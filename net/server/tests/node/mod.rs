@@ -55,6 +55,7 @@ impl Node {
             idle: IdlePolicy::Park,
             journal_bytes: 192 << 20,
             memory_bytes: u64::from(shards) * (64 << 20),
+            memory_ready_bytes: 0,
             accepts_loss: false,
         };
         let stop = StopHandle::default();

@@ -1,7 +1,8 @@
 //! A node of this build, started as a user would, killed as nobody should.
 
 use std::fs::{self, File};
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -61,10 +62,21 @@ impl core::fmt::Display for Ended {
 pub(crate) struct Node {
     child: Child,
     pub(crate) server: String,
+    admin: String,
     log: PathBuf,
 }
 
 impl Node {
+    /// A metric of the node, added up over its shards.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let mut socket = TcpStream::connect(&self.admin).unwrap();
+        socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        socket.read_to_string(&mut text).unwrap();
+        let lines = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
     pub(crate) fn start(how: &Start) -> Self {
         Self::try_start(how, &[]).unwrap_or_else(|ended| panic!("the node {ended}"))
     }
@@ -95,6 +107,9 @@ impl Node {
                 "192MiB",
                 "--memory-bytes",
                 "256MiB",
+                // Tests compare what is resident.
+                "--memory-ready-bytes",
+                "0",
             ])
             .args(flags)
             .arg("--data")
@@ -106,13 +121,15 @@ impl Node {
             .stderr(log)
             .spawn()
             .unwrap();
-        let mut node = Self { child, server: String::new(), log: how.log.clone() };
+        let mut node = Self { child, server: String::new(), admin: String::new(), log: how.log.clone() };
         let started = Instant::now();
         loop {
             let text = fs::read_to_string(&ready).unwrap_or_default();
             // Without its last newline the file is still being written.
             if text.ends_with('\n') && text.lines().count() >= 2 {
-                node.server = text.lines().next().unwrap().trim().to_owned();
+                let mut lines = text.lines().map(|line| line.trim().to_owned());
+                node.server = lines.next().unwrap();
+                node.admin = lines.next().unwrap();
                 return Ok(node);
             }
             if let Some(status) = node.child.try_wait().unwrap() {
