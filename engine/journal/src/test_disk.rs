@@ -12,6 +12,8 @@ pub(crate) struct TestDisk {
     pub(crate) unreadable: Vec<(FileName, u64)>,
     /// After so many writes every further one fails, changing nothing.
     pub(crate) writes_left: Option<usize>,
+    /// Every write and flush that was done.
+    pub(crate) done: Vec<(&'static str, FileName)>,
 }
 
 impl TestDisk {
@@ -74,6 +76,7 @@ impl Storage for TestDisk {
         };
         assert!(at as usize + bytes.len() <= stored.len(), "only into space that was made");
         stored[at as usize..][..bytes.len()].copy_from_slice(bytes);
+        self.done.push(("write", file));
         Ok(())
     }
 
@@ -93,7 +96,8 @@ impl Storage for TestDisk {
         Ok(())
     }
 
-    fn flush(&mut self, _: FileName) -> Result<(), StorageError> {
+    fn flush(&mut self, file: FileName) -> Result<(), StorageError> {
+        self.done.push(("flush", file));
         Ok(())
     }
 

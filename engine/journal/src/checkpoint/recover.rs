@@ -150,13 +150,24 @@ fn read_copy(
 /// Makes the other copy the same as the one that counts, durable. Call it before the journal is written: afterwards
 /// both copies begin their replay at the same place. A crash on the way leaves the copy that counts as it was (R5).
 ///
+/// That one is written again first, in place: if its flush failed in its own life, what was just read of it may be in the
+/// device's cache alone, and no later flush has to say so (E1).
+///
 /// # Errors
 /// [`CheckpointError`] where the disk fails.
 pub fn repair(storage: &mut dyn Storage, found: &FoundCheckpoint) -> Result<(), CheckpointError> {
     if found.other == OtherCopy::Same {
         return Ok(());
     }
-    let to = FileName::Checkpoint { shard: found.head.shard, copy: 1 - (found.copy & 1) };
+    let counts = found.copy & 1;
+    for copy in [counts, 1 - counts] {
+        copy_to(storage, found, FileName::Checkpoint { shard: found.head.shard, copy })?;
+    }
+    Ok(())
+}
+
+/// Writes what the copy that counts says to one of the two, and flushes it.
+fn copy_to(storage: &mut dyn Storage, found: &FoundCheckpoint, to: FileName) -> Result<(), CheckpointError> {
     make_room(storage, to, found.head.file_bytes())?;
     let mut body = CheckpointBody::new(found);
     while let Some((at, piece)) = body.next_piece(storage)?.map(|(at, piece)| (at, Vec::from(piece))) {

@@ -104,6 +104,20 @@ fn a_crash_at_any_write_of_a_copy_leaves_the_other_one() {
     }
 }
 
+/// The flush of the newer copy may have failed in its own life, and what is read of it be in a cache alone (E1).
+#[test]
+fn the_copy_that_counts_is_made_durable_again_before_the_other_one_is_touched() {
+    let (mut disk, _) = created();
+    write(&mut disk, 1, 2, &[vec![7; 5000]]).unwrap();
+    let found = read(&mut disk, SHARD).unwrap().unwrap();
+    assert_eq!((found.copy, found.other), (1, OtherCopy::Older));
+    disk.done.clear();
+    repair(&mut disk, &found).unwrap();
+    let [other, counts] = COPIES;
+    let expected = [counts, other].map(|file| [("write", file), ("write", file), ("flush", file)]);
+    assert_eq!(disk.done, expected.concat(), "body, head, flush");
+}
+
 #[test]
 fn a_flipped_bit_in_one_copy_is_survived_and_in_both_refused() {
     let (mut disk, _) = created();
