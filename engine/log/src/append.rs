@@ -128,7 +128,7 @@ impl Partition {
         let incoming = Incoming::read(slab.get(landed.batch()))?;
         self.make_space(slab, &incoming, arrival)?;
         let start = self.tail.end();
-        let fits = landed.skip == self.tail.offset_in_block();
+        let fits = landed.skip == self.next_in_block(0);
         if !(fits && self.tail.adopt(slab, pages, landed.pages, landed.len, self.end)) {
             if !self.tail.reserve(pages, incoming.len) {
                 return Err(NoRoom::Memory);

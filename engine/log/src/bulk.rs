@@ -100,7 +100,8 @@ impl BulkRef {
 
 impl Partition {
     /// Plans the writes of a large batch just appended, in place of a Data entry in the journal. `None`: its segment is
-    /// not ready; ask again after the next [`Partition::opened`], [`Partition::written`] or [`Partition::preread_done`]. Until then the partition
+    /// not ready; ask again after the next [`Partition::opened`], [`Partition::written`] or
+    /// [`Partition::preread_done`]. Until then the partition
     /// takes no append. Later bulk batches may follow at once; batches that the journal carries have to wait for
     /// [`Partition::bulk_written`], so that their entries come after this one's (B2).
     pub fn begin_bulk(&mut self, slab: &Slab, appended: &Appended) -> Option<BulkPlan> {

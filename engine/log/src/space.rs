@@ -1,4 +1,4 @@
-//! The written space of a partition's segments (S4): asked for well ahead, so that an append finds it there.
+//! The space of a partition's segments (S4): asked for well ahead, so that an append finds it there.
 //!
 //! Steps double while the partition is fast and halve while it is slow. A new segment's space is made as a spare file
 //! under a pooled name; when the segment begins, the spare gets the header block and its name, in that order and
@@ -21,7 +21,7 @@ const SLOW_STEP_MS: i64 = 60_000;
 /// Space to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpacePlan {
-    /// Lengthen a segment's file by written zeros, flushed; then [`Partition::grown`].
+    /// Lengthen a segment's file by reserved space, flushed; then [`Partition::grown`].
     Extend {
         /// Which file.
         file: FileName,
@@ -32,7 +32,7 @@ pub enum SpacePlan {
         /// The length it is to have.
         to: u32,
     },
-    /// Make a pooled file of written zeros, flushed, or take one that is large enough; then [`Partition::spare`].
+    /// Make a pooled file of reserved space, flushed, or take one that is large enough; then [`Partition::spare`].
     Spare {
         /// How long it has to be.
         bytes: u32,
@@ -47,7 +47,7 @@ pub struct OpenPlan {
     pub from: Option<FileName>,
     /// The segment's name.
     pub to: FileName,
-    /// How many bytes of written space it has, or has to get where it is made.
+    /// How many bytes of space it has, or has to get where it is made.
     pub bytes: u32,
     /// The segment's base offset.
     pub base: Offset,
@@ -188,7 +188,7 @@ impl Partition {
         Some(SpacePlan::Spare { bytes: bytes.min(self.segment_bytes) })
     }
 
-    /// The file of that segment has written, flushed space up to `to`: the plan was carried out, or recovery found the
+    /// The file of that segment has flushed space up to `to`: the plan was carried out, or recovery found the
     /// file so long.
     pub fn grown(&mut self, base: Offset, to: u32) {
         let meets = |plan: &mut SpacePlan| matches!(*plan, SpacePlan::Extend { base: other, to: wanted, .. } if other == base && to >= wanted);
@@ -198,7 +198,7 @@ impl Partition {
         }
     }
 
-    /// A pooled file of `bytes` written, flushed zeros is there for the next segment.
+    /// A pooled file of `bytes`, flushed, is there for the next segment.
     pub fn spare(&mut self, file: FileName, bytes: u32) {
         self.growth.under_way.take_if(|plan| matches!(plan, SpacePlan::Spare { .. }));
         self.growth.wanted_spare = 0;

@@ -121,11 +121,6 @@ impl Tail {
         true
     }
 
-    /// Where in its first block the next byte goes: what memory that [`Tail::adopt`] is to take has to leave free.
-    pub(crate) const fn offset_in_block(&self) -> u32 {
-        (self.end - block_floor(self.end)) as u32
-    }
-
     /// Goes on in blocks that hold the next bytes already, `bytes` of them behind as many as the last block is full.
     /// The tail ends at `boundary`, that of a batch. False, and nothing taken: the last block can't be left.
     pub(crate) fn adopt(
@@ -136,7 +131,8 @@ impl Tail {
         bytes: u32,
         boundary: LogEnd,
     ) -> bool {
-        let (start, unfinished) = (block_floor(self.end), self.offset_in_block());
+        let start = block_floor(self.end);
+        let unfinished = (self.end - start) as u32;
         debug_assert!(unfinished + bytes <= memory.len && boundary.position == self.end);
         if let Some(last) = self.chunks.back_mut()
             && last.end() > start

@@ -24,8 +24,8 @@ pub const MEMORY_WARM_BYTES: u64 = 192 * MIB as u64;
 /// Payload memory that a node has the system back before anybody needs it unless configured, for all its shards together.
 /// An idle node has to stay below 96 MiB.
 pub const MEMORY_READY_BYTES: u64 = 64 * MIB as u64;
-/// How fast the warm memory may grow while it is used up. Memory that was never touched costs as much as writing it twice, more in
-/// a virtual machine, so pages used before are used again first.
+/// How fast the warm memory may grow while it is used up. Memory that was never touched costs as much as writing it
+/// twice, more in a virtual machine, so pages used before are used again first.
 pub const MEMORY_GROWTH_BYTES_PER_S: u64 = 32 * MIB as u64;
 /// A checkpoint is due after so many bytes of journal, or an eighth of a smaller one: half of the memory that is kept
 /// warm, because small partitions give up nothing before a checkpoint has flushed them.

@@ -55,6 +55,14 @@ impl Incoming {
     pub(crate) fn is_whole(&self) -> bool {
         self.missing.len == 0
     }
+
+    /// The kernel has filled so many bytes, and no longer fills it.
+    pub(crate) fn take(&mut self, bytes: u32) {
+        let bytes = bytes.min(self.missing.len);
+        self.missing.at += bytes;
+        self.missing.len -= bytes;
+        self.is_receiving = false;
+    }
 }
 
 /// One connection.
@@ -134,12 +142,12 @@ impl<S> Connection<S> {
 
     /// Whether something is there to look at.
     pub(crate) fn has_input(&self) -> bool {
-        !self.received.is_empty() || self.has_frame()
+        !self.received.is_empty() || self.assembly.is_whole() || self.has_landed()
     }
 
-    /// Whether a frame has been put together.
-    pub(crate) fn has_frame(&self) -> bool {
-        self.assembly.is_whole() || self.landing.as_ref().is_some_and(Incoming::is_whole)
+    /// Whether a batch is whole in the core's memory.
+    pub(crate) fn has_landed(&self) -> bool {
+        self.landing.as_ref().is_some_and(Incoming::is_whole)
     }
 
     /// Whether input may be taken from it now.

@@ -62,14 +62,14 @@ impl<C: Core, S: Session> Pump<C, S> {
         let at_us = self.now.mono_us;
         let buffer = match attachment {
             Attachment::Received(buffer) => Some(buffer),
-            Attachment::Returned(lent) => return self.on_received_lent(slot, lent, result),
+            Attachment::Returned(lent) => return self.on_received_apart(slot, Some(lent), result),
             _ => None,
         };
         let Some(connection) = self.connections.at(slot) else {
             return buffer.into_iter().for_each(|buffer| self.ring.recycle(buffer));
         };
         if connection.landing.as_ref().is_some_and(|incoming| incoming.is_receiving) {
-            return self.on_received_landing(slot, result);
+            return self.on_received_apart(slot, None, result);
         }
         if !more {
             connection.is_receiving = false;
@@ -98,19 +98,24 @@ impl<C: Core, S: Session> Pump<C, S> {
         self.hand_over_if_quiet(slot);
     }
 
-    /// A receive into the room of an assembly has ended.
-    fn on_received_lent(&mut self, slot: u32, lent: Vec<u8>, result: Result<u32, Errno>) {
+    /// A receive of its own has ended: into the room that an assembly has lent, or into memory of the core.
+    fn on_received_apart(&mut self, slot: u32, lent: Option<Vec<u8>>, result: Result<u32, Errno>) {
         let Some(connection) = self.connections.at(slot) else { return };
         connection.is_receiving = false;
         connection.is_cancelling = false;
         if connection.is_closed {
             return self.free_if_idle(slot);
         }
-        connection.assembly.take_back(lent, result.unwrap_or(0) as usize);
+        let bytes = result.unwrap_or(0);
+        if let Some(lent) = lent {
+            connection.assembly.take_back(lent, bytes as usize);
+        } else if let Some(incoming) = &mut connection.landing {
+            incoming.take(bytes);
+        }
         match result {
             Ok(0) => {
                 connection.has_ended = true;
-                if !connection.assembly.is_whole() && connection.moving.is_none() {
+                if !connection.has_input() && connection.moving.is_none() {
                     self.finish(slot);
                 }
             }
@@ -120,32 +125,6 @@ impl<C: Core, S: Session> Pump<C, S> {
             Ok(_) | Err(_) => self.read_on(slot),
         }
         self.hand_over_if_quiet(slot);
-    }
-
-    /// A receive into the memory of the core has ended.
-    fn on_received_landing(&mut self, slot: u32, result: Result<u32, Errno>) {
-        let Some(connection) = self.connections.at(slot) else { return };
-        connection.is_receiving = false;
-        connection.is_cancelling = false;
-        if connection.is_closed {
-            return self.free_if_idle(slot);
-        }
-        if let Some(incoming) = &mut connection.landing {
-            let bytes = result.unwrap_or(0).min(incoming.missing.len);
-            incoming.missing.at += bytes;
-            incoming.missing.len -= bytes;
-            incoming.is_receiving = false;
-        }
-        match result {
-            Ok(0) => {
-                connection.has_ended = true;
-                self.finish(slot);
-            }
-            Err(errno) if errno != Errno::CANCELED && !errno.is_transient() => {
-                self.close(slot, CloseReason::Peer);
-            }
-            Ok(_) | Err(_) => self.read_on(slot),
-        }
     }
 
     /// Puts bytes into the rotation. What may not be read now is copied, so that the ring has its buffer back.
@@ -210,7 +189,7 @@ impl<C: Core, S: Session> Pump<C, S> {
             // What has come says where the rest of it belongs: it is looked at first.
             return;
         }
-        if connection.is_bulky && connection.landing.is_none() && connection.received.is_empty() {
+        if connection.is_bulky && connection.landing.is_none() {
             connection.landing = land(&mut self.core, connection);
         }
         if let Some(incoming) = &mut connection.landing {
@@ -280,7 +259,7 @@ impl<C: Core, S: Session> Pump<C, S> {
         if !connection.may_read() {
             return;
         }
-        if connection.landing.as_ref().is_some_and(Incoming::is_whole) {
+        if connection.has_landed() {
             return self.hand_in_landed(slot, budget);
         }
         let share = if others_wait { limits::VISIT_INPUTS_MAX.min(budget.inputs) } else { budget.inputs };
