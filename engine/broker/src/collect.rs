@@ -170,14 +170,14 @@ impl Shard {
             return;
         };
         let came: u64 = parts.iter().map(|fetched| fetched.len() as u64).sum();
-        let is_wanted = !reader.is_ending;
-        self.room.answered(from, gather.asked.take().unwrap_or(0), if is_wanted { came } else { 0 });
+        // Nobody may want it any more; then the reader ends below and gives all of it back.
+        self.room.answered(from, gather.asked.take().unwrap_or(0), came);
         gather.waiting -= 1;
         effects.more = true;
-        if is_wanted && wanted > gather.remote_exceed_max && wanted <= limits::BATCH_BYTES_MAX {
+        if wanted > gather.remote_exceed_max && wanted <= limits::BATCH_BYTES_MAX {
             gather.remote_exceed_max = wanted;
             gather.to_ask.push(from);
-        } else if is_wanted {
+        } else {
             gather.take_remote(came);
             for fetched in parts {
                 let index = reader.parts.iter().position(|part| part.wanted.partition == fetched.partition);

@@ -150,6 +150,46 @@ fn what_a_closed_connection_asked_for_is_dropped_on_both_sides() {
 }
 
 #[test]
+fn what_one_shard_has_brought_is_given_back_though_another_one_was_asked_since() {
+    for close_after in 0..12 {
+        let mut rig = Rig::with(|plan| plan.make_large(3, 3));
+        let partitions = [rig.partition(1), rig.partition(2)];
+        for partition in partitions {
+            rig.produce_to(partition, &batch_of(20_000));
+        }
+        rig.complete_all();
+        let peer = rig.peer;
+        fetch(&mut rig, peer, &partitions, 1 << 20);
+        rig.turn();
+        for _ in 0..close_after {
+            rig.step();
+        }
+        rig.close_unsent(peer);
+        rig.complete_all();
+        assert_all_given_back(&mut rig, &[peer]);
+    }
+}
+
+#[test]
+fn a_subscription_that_ends_while_something_is_collected_for_it_costs_its_connection_nothing() {
+    for end_after in 0..12 {
+        let (mut rig, peers) = rig_with(2, BATCH_BYTES);
+        let peer = peers[1];
+        let part = FetchPart { partition: rig.partition(0), offset: Offset(0), bytes_max: u32::MAX };
+        let subscription = SubscriptionId(1);
+        let parts = vec![part];
+        rig.ask(peer, Request::Subscribe(Subscribe { subscription, credit_bytes: u32::MAX, parts }));
+        for _ in 0..end_after {
+            rig.step();
+        }
+        rig.ask(peer, Request::Unsubscribe { subscription });
+        rig.complete_all();
+        rig.take_answers(1);
+        assert_all_given_back(&mut rig, &peers);
+    }
+}
+
+#[test]
 fn one_connection_that_takes_nothing_stops_no_other() {
     let (mut rig, peers) = rig_with(1, BATCH_BYTES);
     let partition = rig.partition(0);
