@@ -7,6 +7,8 @@ set -euo pipefail
 
 RUST_MIN_MAJOR=1
 RUST_MIN_MINOR=95
+# Where there is no Rust yet: the release that the code is checked with.
+RUST_INSTALLED=1.95.0
 
 project_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 bin_dir=${CARGO_TARGET_DIR:-$project_root/target}/release
@@ -72,11 +74,12 @@ install_rust() {
         rustup toolchain install stable --profile minimal --component rustfmt --component clippy </dev/null
         rustup default stable </dev/null
     else
-        say "installing Rust by rustup (https://rustup.rs) for this user"
+        say "installing Rust $RUST_INSTALLED by rustup (https://rustup.rs) for this user"
         # What https://sh.rustup.rs leads to.
         curl --proto '=https' --tlsv1.2 -sSf https://static.rust-lang.org/rustup/rustup-init.sh \
             -o /tmp/rustup-init.$$ || fail "cannot fetch rustup; install Rust $RUST_MIN_MAJOR.$RUST_MIN_MINOR or newer yourself"
-        sh /tmp/rustup-init.$$ -y --profile minimal --component rustfmt --component clippy </dev/null
+        sh /tmp/rustup-init.$$ -y --default-toolchain "$RUST_INSTALLED" --profile minimal --component rustfmt \
+            --component clippy </dev/null
         rm -f /tmp/rustup-init.$$
         # shellcheck disable=SC1091
         . "${CARGO_HOME:-$HOME/.cargo}/env"

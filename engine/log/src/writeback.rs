@@ -318,7 +318,7 @@ impl Partition {
         let memory = pages.allocate_reserved(FOOTER_BYTES)?;
         let segment = &mut self.segments[index];
         let footer = segment.footer(next_offset);
-        for copy in slab.get_mut(memory).chunks_exact_mut(BLOCK as usize) {
+        for copy in slab.get_mut(memory).as_chunks_mut::<{ BLOCK as usize }>().0 {
             footer.write(copy);
         }
         segment.footer = Step::UnderWay;

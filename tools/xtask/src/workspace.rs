@@ -18,6 +18,8 @@ pub(crate) struct Workspace {
     /// Where cargo puts what it builds.
     pub(crate) target: PathBuf,
     pub(crate) crates: Vec<Crate>,
+    /// The release of Rust that the code needs and is checked with.
+    pub(crate) rust_version: String,
 }
 
 /// One member of the workspace.
@@ -60,6 +62,8 @@ impl Workspace {
         let metadata: Metadata =
             serde_json::from_slice(&output.stdout).context("`cargo metadata` answered in an unknown form")?;
         let root = metadata.workspace_root;
+        let rust_version = metadata.packages.iter().find_map(|package| package.rust_version.clone());
+        let rust_version = rust_version.context("no package names its rust-version")?;
         let mut crates = Vec::new();
         for package in metadata.packages {
             let folder = package
@@ -74,7 +78,7 @@ impl Workspace {
             });
         }
         crates.sort_by(|one, other| one.folder.cmp(&other.folder));
-        Ok(Self { root, target: metadata.target_directory, crates })
+        Ok(Self { root, target: metadata.target_directory, crates, rust_version })
     }
 
     /// Every file of the project relative to the root, sorted; what builds leave behind is not among them.
@@ -145,6 +149,7 @@ struct Metadata {
 
 #[derive(Deserialize)]
 struct MetadataPackage {
+    rust_version: Option<String>,
     name: String,
     manifest_path: PathBuf,
     dependencies: Vec<MetadataDependency>,

@@ -81,7 +81,12 @@ impl Node {
     /// Asks it to stop and waits for a clean end.
     pub(crate) fn stop(mut self) -> Result<()> {
         let pid = self.child.id().to_string();
-        if !Command::new("kill").args(["-TERM", &pid]).status().context("cannot run kill")?.success() {
+        if !Command::new("sh")
+            .args(["-c", "kill -TERM $0", &pid])
+            .status()
+            .context("cannot run sh")?
+            .success()
+        {
             bail!("cannot signal the node (process {pid})");
         }
         let status = self.child.wait()?;
