@@ -1,8 +1,9 @@
 //! Making files: the space of segments, new segments, index files, and the journal's own (J1, S4, S5).
 //!
-//! Names are made durable by one flush of everything for all that wait for one, so a thousand new partitions cost
-//! two flushes and not several thousand.
+//! Names are made durable by one flush of everything for all that wait for one, so a thousand new segments cost a few
+//! flushes and not several thousand.
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use cutwater_log::{IndexFilePlan, OpenPlan, SpacePlan};
@@ -10,7 +11,7 @@ use cutwater_model::storage::StorageErrorKind;
 use cutwater_model::{DirName, ErrorKind, FileName, Now, Offset, ShardId};
 
 use crate::effect::{Effect, Effects};
-use crate::partition::{Slot, Stage};
+use crate::partition::{Folder, Slot, Stage};
 use crate::shard::{Purpose, Shard};
 
 /// After a refusal, for want of space or for any other reason, files are asked for again no sooner than this,
@@ -54,8 +55,10 @@ pub(crate) struct Files {
     next_pooled: u32,
     /// Partitions to look at: they may need space, a segment, an index file.
     wanting: Vec<Slot>,
-    /// Partitions whose folder could not be made.
-    without_folder: Vec<Slot>,
+    /// New partitions, in the order in which they are made. One that somebody waits for may be made already.
+    pub(crate) unmade: VecDeque<Slot>,
+    /// Folders and spare files that are being made.
+    pub(crate) making: usize,
     /// What waits for the next flush of everything.
     unflushed: Vec<Step>,
     /// What waits for the one under way.
@@ -83,7 +86,8 @@ impl Files {
             pool,
             next_pooled,
             wanting: Vec::new(),
-            without_folder: Vec::new(),
+            unmade: VecDeque::new(),
+            making: 0,
             unflushed: Vec::new(),
             flushing: Vec::new(),
             is_flushing: false,
@@ -123,9 +127,7 @@ impl Shard {
     /// Starts what files need, and one flush for all that wait for one.
     pub(crate) fn tend_files(&mut self, now: Now, effects: &mut Effects) {
         if now.mono_us >= self.files.retry_us {
-            for slot in core::mem::take(&mut self.files.without_folder) {
-                self.make_folder(slot, effects);
-            }
+            self.make_partitions(effects);
             let mut wanting = core::mem::take(&mut self.files.wanting);
             for slot in wanting.drain(..) {
                 self.tend_partition_files(slot, effects);
@@ -139,14 +141,20 @@ impl Shard {
         self.flush_names(effects);
     }
 
-    fn tend_partition_files(&mut self, slot: Slot, effects: &mut Effects) {
+    pub(crate) fn tend_partition_files(&mut self, slot: Slot, effects: &mut Effects) {
         let Some(owned) = self.partitions.get_mut(slot) else { return };
-        // The slot may be on the list because of the partition that had it before. What has no folder yet comes again.
-        if owned.stage == Stage::Deleting || !owned.has_folder {
+        // The slot may be on the list because of the partition that had it before.
+        if owned.stage == Stage::Deleting {
             return;
+        }
+        if owned.folder == Folder::Missing {
+            return self.make_partition(slot, effects);
         }
         if let Some(plan) = owned.log.needs_space() {
             self.make_space(slot, plan, effects);
+        }
+        if self.partitions.get(slot).is_none_or(|owned| owned.folder != Folder::There) {
+            return;
         }
         while let Some(plan) = self
             .partitions
@@ -180,6 +188,7 @@ impl Shard {
                     self.spare_made(slot, file, bytes);
                     return;
                 }
+                self.files.making += 1;
                 let file = self.files.pooled();
                 let op = self.ops.start(Purpose::Files(Step::Spare { slot, file, bytes }));
                 let bytes = u64::from(bytes);
@@ -192,9 +201,7 @@ impl Shard {
         self.end_step(slot);
         if let Some(owned) = self.partitions.get_mut(slot) {
             owned.log.spare(file, bytes);
-            if owned.stage == Stage::Opening {
-                owned.stage = Stage::Open;
-            }
+            owned.open_if_made();
         }
         self.files.wants_space(slot);
     }
@@ -288,13 +295,25 @@ impl Shard {
                 let op = self.ops.start(Purpose::Files(Step::Rename { slot, plan }));
                 effects.push(Effect::Rename { op, from, to: plan.to });
             }
+            // It is durable before it is used: its header is written so, and then its name (S4, S5).
+            Step::Spare { slot, file, bytes } => {
+                self.files.making -= 1;
+                self.files.is_full = false;
+                self.spare_made(slot, file, bytes);
+            }
+            // Flushed with the first name in it.
+            Step::Folder { slot } => {
+                self.files.making -= 1;
+                self.end_step(slot);
+                if let Some(owned) = self.partitions.get_mut(slot) {
+                    owned.folder = Folder::There;
+                    owned.open_if_made();
+                }
+                self.files.wants_space(slot);
+            }
             // These count once their names are flushed.
-            Step::Spare { .. }
-            | Step::Rename { .. }
-            | Step::Index { .. }
-            | Step::Folder { .. }
-            | Step::Recycle { .. } => {
-                self.files.unflushed.push(step);
+            Step::Rename { .. } | Step::Index { .. } | Step::Recycle { .. } => {
+                self.files.unflushed.push(step)
             }
             Step::Remove => {}
             Step::SyncAll => {
@@ -310,10 +329,6 @@ impl Shard {
 
     fn on_name_flushed(&mut self, step: Step, effects: &mut Effects) {
         match step {
-            Step::Spare { slot, file, bytes } => {
-                self.files.is_full = false;
-                self.spare_made(slot, file, bytes);
-            }
             Step::Rename { slot, plan } => {
                 self.end_step(slot);
                 if let Some(owned) = self.partitions.get_mut(slot) {
@@ -330,13 +345,6 @@ impl Shard {
                     owned.log.index_created(plan.base);
                 }
                 self.settle.hurry(slot);
-            }
-            Step::Folder { slot } => {
-                self.end_step(slot);
-                if let Some(owned) = self.partitions.get_mut(slot) {
-                    owned.has_folder = true;
-                }
-                self.files.wants_space(slot);
             }
             Step::Recycle { number, bytes } => self.files.pool.push((number, bytes)),
             _ => {}
@@ -355,16 +363,12 @@ impl Shard {
         match step {
             Step::JournalFile { .. } | Step::JournalName { .. } => self.files.is_making_journal_file = false,
             Step::Extend { slot, .. } | Step::Spare { slot, .. } => {
+                self.files.making -= usize::from(matches!(step, Step::Spare { .. }));
                 self.end_step(slot);
                 if let Some(owned) = self.partitions.get_mut(slot) {
                     owned.log.space_refused();
                 }
-                // Of the batches that wait those are refused that need the space, when they are tried again: not the
-                // retry of one that is on its way to be durable. A partition that is being made has none of those.
-                let is_opening = self.partitions.get(slot).is_some_and(|owned| owned.stage == Stage::Opening);
-                if is_opening && kind == StorageErrorKind::Full {
-                    self.refuse_deferred(slot, ErrorKind::DiskFull, effects);
-                }
+                self.refuse_if_unmade(slot, kind, effects);
                 self.files.wants_space(slot);
             }
             Step::Header { slot, plan } | Step::Rename { slot, plan } => {
@@ -382,8 +386,13 @@ impl Shard {
                 self.files.wants_space(slot);
             }
             Step::Folder { slot } => {
+                self.files.making -= 1;
                 self.end_step(slot);
-                self.files.without_folder.push(slot);
+                if let Some(owned) = self.partitions.get_mut(slot) {
+                    owned.folder = Folder::Missing;
+                }
+                self.refuse_if_unmade(slot, kind, effects);
+                self.files.wants_space(slot);
             }
             Step::Recycle { .. } | Step::Remove => {}
             Step::SyncAll => {
@@ -397,15 +406,13 @@ impl Shard {
         }
     }
 
-    /// A new partition gets its folder; then its first spare follows.
-    pub(crate) fn make_folder(&mut self, slot: Slot, effects: &mut Effects) {
-        let Some(owned) = self.partitions.get_mut(slot).filter(|owned| owned.stage != Stage::Deleting) else {
-            return;
-        };
-        owned.ops += 1;
-        let dir = DirName::Partition(owned.id);
-        let op = self.ops.start(Purpose::Files(Step::Folder { slot }));
-        effects.push(Effect::CreateDir { op, dir });
+    /// The disk is full for a partition that is being made. Of the batches that wait for another one those are refused
+    /// that need the space, when they are tried again: not the retry of one that is on its way to be durable.
+    fn refuse_if_unmade(&mut self, slot: Slot, kind: StorageErrorKind, effects: &mut Effects) {
+        let is_opening = self.partitions.get(slot).is_some_and(|owned| owned.stage == Stage::Opening);
+        if is_opening && kind == StorageErrorKind::Full {
+            self.refuse_deferred(slot, ErrorKind::DiskFull, effects);
+        }
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Slot(pub(crate) u32);
 /// What a partition may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Its first segment is being made.
+    /// It is new: its folder and its first file are being made, or are to be.
     Opening,
     /// Everything.
     Open,
@@ -31,6 +31,14 @@ pub(crate) enum Stage {
     Fenced,
     /// Its topic is deleted; it goes when nothing holds it any more.
     Deleting,
+}
+
+/// Where a file can get a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Folder {
+    Missing,
+    BeingMade,
+    There,
 }
 
 /// A batch that found no room.
@@ -74,8 +82,7 @@ pub(crate) struct Owned {
     pub(crate) watchers: Vec<Watcher>,
     /// Whether it is on the shard's list of partitions to look at.
     pub(crate) is_woken: bool,
-    /// Whether its folder is there, so that a file can get a name in it.
-    pub(crate) has_folder: bool,
+    pub(crate) folder: Folder,
     pub(crate) log: Log,
     /// Bytes of batches that are on their way into pages made for them.
     pub(crate) landing_bytes: u64,
@@ -88,6 +95,13 @@ pub(crate) struct Owned {
 }
 
 impl Owned {
+    /// A new partition takes appends once there is a folder and a file for its first segment (S4).
+    pub(crate) fn open_if_made(&mut self) {
+        if self.stage == Stage::Opening && self.folder == Folder::There && self.log.has_spare() {
+            self.stage = Stage::Open;
+        }
+    }
+
     /// The head of the journal's entry for a batch just appended, whose bytes the entry carries.
     #[inline(always)]
     pub(crate) fn entry_head(&self, kind: EntryKind, appended: &Appended) -> EntryHead {
@@ -126,7 +140,7 @@ impl Partitions {
             config,
             log,
             stage,
-            has_folder: stage != Stage::Opening,
+            folder: if stage == Stage::Opening { Folder::Missing } else { Folder::There },
             high_watermark,
             mark: Mark::default(),
             bulks: VecDeque::new(),

@@ -26,7 +26,7 @@ use crate::commit::Commit;
 use crate::config::Config;
 use crate::files::Files;
 use crate::orphans::Orphans;
-use crate::partition::{Partitions, Stage};
+use crate::partition::{Folder, Partitions, Stage};
 use crate::recovery::{Recovered, Recovering};
 use crate::shard::Shard;
 
@@ -182,6 +182,9 @@ pub fn start(
         let slot = table.add(recovered.log.id(), recovered.config, recovered.log, stage);
         if let Some(owned) = table.get_mut(slot) {
             owned.named = [owned.log.flushed_end(); 2];
+            if !owned.log.has_segments() {
+                owned.folder = Folder::Missing;
+            }
         }
     }
     let commit = Commit::new(journal, buffers);

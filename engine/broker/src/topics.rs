@@ -1,5 +1,9 @@
 //! Partitions come and go with the image (M2): new ones get a folder and a first file, deleted ones go when nothing
 //! holds them any more.
+//!
+//! A new partition needs its folder and a spare file before it takes appends, and no flush: what has to be durable before
+//! it is used is made so when its segment is opened (S4, S5). Few are made at a time, first those that somebody waits
+//! for, so that a topic of ten thousand holds up neither its own first appends nor the files of others.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -11,11 +15,14 @@ use cutwater_model::{DirName, ErrorKind, FileName, LeaderEpoch, Now, PartitionId
 
 use crate::effect::{ControlCommand, Effect, Effects};
 use crate::files::Step;
-use crate::partition::{Slot, Stage};
+use crate::partition::{Folder, Owned, Slot, Stage};
 use crate::shard::{Purpose, Shard};
 
 /// A deleted topic is past both copies of the checkpoint after so many of them.
 const CHECKPOINTS_PAST: u32 = 2;
+
+/// So many folders and spare files at most are being made when another partition is begun.
+const MAKING_MAX: usize = 64;
 
 /// What is on its way out.
 #[derive(Debug, Default)]
@@ -51,8 +58,7 @@ impl Shard {
         for (id, config) in missing {
             let log = Partition::new(id, LeaderEpoch(0), config.segment_bytes);
             let slot = self.partitions.add(id, config, log, Stage::Opening);
-            // Its space follows when the folder is there.
-            self.make_folder(slot, effects);
+            self.files.unmade.push_back(slot);
         }
         let is_gone = |id: PartitionId| self.image.shard_of(id).is_none();
         let gone: Vec<Slot> =
@@ -61,6 +67,36 @@ impl Shard {
             self.begin_deletion(slot, now, effects);
         }
         self.note_tombstones();
+    }
+
+    /// Begins new partitions, those first for which batches wait.
+    pub(crate) fn make_partitions(&mut self, effects: &mut Effects) {
+        // A stop waits for none, and refuses what waits for them.
+        if self.files.unmade.is_empty() || self.is_stopping {
+            return;
+        }
+        for index in 0..self.deferring.len() {
+            self.make_partition(self.deferring[index], effects);
+        }
+        while self.files.making < MAKING_MAX
+            && let Some(slot) = self.files.unmade.pop_front()
+        {
+            self.make_partition(slot, effects);
+        }
+    }
+
+    /// A new partition gets its folder and its first spare. So does one that had nothing in its folder when the node was
+    /// killed: nothing says that it is still there.
+    pub(crate) fn make_partition(&mut self, slot: Slot, effects: &mut Effects) {
+        let is_new = |owned: &&mut Owned| owned.stage != Stage::Deleting && owned.folder == Folder::Missing;
+        let Some(owned) = self.partitions.get_mut(slot).filter(is_new) else { return };
+        owned.folder = Folder::BeingMade;
+        owned.ops += 1;
+        self.files.making += 1;
+        let dir = DirName::Partition(owned.id);
+        let op = self.ops.start(Purpose::Files(Step::Folder { slot }));
+        effects.push(Effect::CreateDir { op, dir });
+        self.tend_partition_files(slot, effects);
     }
 
     fn begin_deletion(&mut self, slot: Slot, now: Now, effects: &mut Effects) {

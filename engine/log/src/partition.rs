@@ -200,6 +200,12 @@ impl Partition {
         self.segments.get_mut(index)
     }
 
+    /// Whether it has, or is to have, a file of its own name: none was made for it before.
+    #[must_use]
+    pub fn has_segments(&self) -> bool {
+        !self.segments.is_empty()
+    }
+
     /// All its files and their lengths in bytes, for the deletion of its topic.
     #[must_use]
     pub fn files(&self) -> Vec<(FileName, u32)> {

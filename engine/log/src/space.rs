@@ -32,14 +32,16 @@ pub enum SpacePlan {
         /// The length it is to have.
         to: u32,
     },
-    /// Make a pooled file of reserved space, flushed, or take one that is large enough; then [`Partition::spare`].
+    /// Make a pooled file of reserved space, or take one that is large enough; then [`Partition::spare`]. It is flushed
+    /// when it is opened.
     Spare {
         /// How long it has to be.
         bytes: u32,
     },
 }
 
-/// A segment's file to be brought into use: write the header block at 0, flush, rename, flush both folders (S5).
+/// A segment's file to be brought into use: write the header block at 0, durably and with it the file's space, rename,
+/// flush both folders (S5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenPlan {
     /// The spare's name. `None` on replay: take the file of the final name where it is there, and tell its length by
@@ -198,11 +200,17 @@ impl Partition {
         }
     }
 
-    /// A pooled file of `bytes`, flushed, is there for the next segment.
+    /// A pooled file of `bytes` is there for the next segment.
     pub fn spare(&mut self, file: FileName, bytes: u32) {
         self.growth.under_way.take_if(|plan| matches!(plan, SpacePlan::Spare { .. }));
         self.growth.wanted_spare = 0;
         self.spare = Some((file, bytes));
+    }
+
+    /// Whether one is.
+    #[must_use]
+    pub const fn has_spare(&self) -> bool {
+        self.spare.is_some()
     }
 
     /// The space could not be made. [`Partition::needs_space`] asks for it again (E3).

@@ -370,8 +370,14 @@ fn zeroed(folder: &DataFolder, file: FileName, bytes: u64) -> Result<Zeroing, St
 }
 
 fn reserved(folder: &DataFolder, file: FileName, bytes: u64) -> Result<(), StorageError> {
-    folder.create_dir(file.dir(), false)?;
-    let opened = create_new(folder, file)?;
+    // Its folder is there but for the first time.
+    let opened = match create_new(folder, file) {
+        Err(StorageError { kind: StorageErrorKind::NotFound, .. }) => {
+            folder.create_dir(file.dir(), false)?;
+            create_new(folder, file)?
+        }
+        result => result?,
+    };
     reserve(&opened, bytes).map_err(|errno| {
         // What was begun goes, so that a full disk gets its space back; the first error is the one to tell.
         let _ = folder.remove(file);

@@ -93,11 +93,15 @@ impl Zeroing {
 
 /// Makes an empty file, replacing one of that name. Its folder is there.
 pub(crate) fn create_new(folder: &DataFolder, file: FileName) -> Result<OwnedFd, StorageError> {
-    match folder.remove(file) {
-        Ok(()) | Err(StorageError { kind: StorageErrorKind::NotFound, .. }) => {}
-        Err(error) => return Err(error),
+    const THERE: StorageErrorKind = StorageErrorKind::Other(libc::EEXIST);
+    let create = || folder.open_as(file, Access::Direct, libc::O_CREAT | libc::O_EXCL);
+    match create() {
+        Err(StorageError { kind: THERE, .. }) => {
+            folder.remove(file)?;
+            create()
+        }
+        result => result,
     }
-    folder.open_as(file, Access::Direct, libc::O_CREAT | libc::O_EXCL)
 }
 
 /// Lengthens a file by space that is reserved but not written; a longer one stays as it is.

@@ -129,3 +129,46 @@ fn a_segment_that_can_not_be_opened_fences_its_partition_and_holds_nobody_up() {
     rig.crash_and_restart();
     assert_eq!(rig.read_all(rig.partition(0)), [0], "what was acknowledged is there");
 }
+
+#[test]
+fn a_topic_of_many_partitions_is_made_a_few_at_a_time_and_first_where_somebody_waits() {
+    const PARTITIONS: u32 = 1000;
+    let mut rig = Rig::with(|plan| plan.memory_bytes = 32 << 20);
+    let topic = rig.create_topic("many", PARTITIONS, TopicConfig::default());
+    let begun = rig.held.len();
+    assert!(begun <= 64 + 1, "{begun} operations are in front of whatever somebody else asks for");
+    let ticket = rig.produce_to(PartitionId { topic, index: PartitionIndex(PARTITIONS - 1) }, &batch(1));
+    // Those that were begun, the folder and the file of this one, and its group; no flush.
+    for _ in 0..3 {
+        rig.step();
+    }
+    assert_eq!(rig.produced(ticket), Some(Ok(0)));
+    for index in 0..PARTITIONS - 1 {
+        rig.produce_to(PartitionId { topic, index: PartitionIndex(index) }, &batch(1));
+    }
+    rig.complete_all();
+    rig.crash_and_restart();
+    for index in 0..PARTITIONS {
+        assert_eq!(rig.read_all(PartitionId { topic, index: PartitionIndex(index) }), [0]);
+    }
+}
+
+#[test]
+fn a_folder_that_nothing_was_in_is_made_again_after_a_crash() {
+    let mut rig = Rig::new();
+    for _ in 0..2 {
+        rig.want_checkpoint(0);
+        rig.complete_all();
+    }
+    // No flush has made the name of the folder durable, though both checkpoints name the partition.
+    rig.crash_and_restart();
+    let ticket = rig.produce(&batch(1));
+    assert_eq!(rig.count(Held::makes_folder), 1);
+    rig.complete_all_but(Held::makes_folder);
+    assert_eq!(rig.count(Held::writes_header), 0, "what has no folder gets no name");
+    rig.complete_all();
+    assert_eq!(rig.produced(ticket), Some(Ok(0)));
+    rig.crash_and_restart();
+    rig.produce(&batch(1));
+    assert_eq!(rig.count(Held::makes_folder), 0, "a segment's name was flushed, and its folder");
+}
