@@ -171,14 +171,6 @@ impl Shard {
         let mut unsettled = 0;
         for &slot in &dirty {
             let Some(owned) = self.partitions.get_mut(slot) else { continue };
-            if owned.stage == Stage::Deleting {
-                owned.is_dirty = false;
-                continue;
-            }
-            // A slot that was used again may be listed twice.
-            if owned.is_unsettled {
-                continue;
-            }
             // What a failed segment may lack goes into the checkpoint; where it can't, the journal keeps it.
             if owned.log.is_fenced() && owned.log.can_carry() {
                 continue;

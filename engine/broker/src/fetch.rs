@@ -139,10 +139,10 @@ impl Shard {
         id
     }
 
-    /// A partition of the reader is gone: its part has an error to report.
-    pub(crate) fn lose_partition(&mut self, id: ReaderId, slot: Slot) {
-        let Some(reader) = self.readers.get_mut(id) else { return };
-        for part in reader.parts.iter_mut().filter(|part| part.home == Home::Here(slot)) {
+    /// A partition of a reader is gone: its part has an error to report.
+    pub(crate) fn lose_partition(&mut self, watcher: Watcher) {
+        let Some(reader) = self.readers.get_mut(watcher.reader) else { return };
+        if let Some(part) = reader.parts.get_mut(watcher.part as usize) {
             part.home = Home::Nowhere;
         }
     }

@@ -315,7 +315,7 @@ impl Shard {
             Step::Rename { .. } | Step::Index { .. } | Step::Recycle { .. } => {
                 self.files.unflushed.push(step)
             }
-            Step::Remove => {}
+            Step::Remove => self.departures.removing -= 1,
             Step::SyncAll => {
                 self.files.is_flushing = false;
                 let mut flushed = core::mem::take(&mut self.files.flushing);
@@ -394,7 +394,8 @@ impl Shard {
                 self.refuse_if_unmade(slot, kind, effects);
                 self.files.wants_space(slot);
             }
-            Step::Recycle { .. } | Step::Remove => {}
+            Step::Remove => self.departures.removing -= 1,
+            Step::Recycle { .. } => {}
             Step::SyncAll => {
                 // A flush that failed says nothing about what it covered; no name of this round is used (E1).
                 let failed = core::mem::take(&mut self.files.flushing);

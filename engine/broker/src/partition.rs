@@ -1,7 +1,7 @@
 //! One partition as its shard holds it: its log, and who waits for what.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use cutwater_journal::{EntryHead, EntryKind};
@@ -198,7 +198,7 @@ impl Partitions {
     }
 
     /// The topics of partitions that are on their way out.
-    pub(crate) fn all_topics_deleting(&self) -> Vec<TopicId> {
+    pub(crate) fn all_topics_deleting(&self) -> BTreeSet<TopicId> {
         self.iter()
             .filter(|(_, owned)| owned.stage == Stage::Deleting)
             .map(|(_, owned)| owned.id.topic)

@@ -171,9 +171,11 @@ impl Shard {
     #[inline]
     pub(crate) fn note_dirty(&mut self, slot: Slot) {
         let Some(owned) = self.partitions.get_mut(slot) else { return };
-        if !owned.is_dirty {
-            owned.is_dirty = true;
-            self.settle.dirty.push_back(slot);
+        if !core::mem::replace(&mut owned.is_dirty, true) {
+            // What is deleted is settled no more, and the next partition in its slot is not dirty because it was.
+            if owned.stage != Stage::Deleting {
+                self.settle.dirty.push_back(slot);
+            }
         }
         if owned.log.dirty_bytes() >= self.config.writeback_bytes_least {
             self.settle.write_back(slot, owned);

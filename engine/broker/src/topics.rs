@@ -5,6 +5,7 @@
 //! it is used is made so when its segment is opened (S4, S5). Few are made at a time, first those that somebody waits
 //! for, so that a topic of ten thousand holds up neither its own first appends nor the files of others.
 
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -16,6 +17,7 @@ use cutwater_model::{DirName, ErrorKind, FileName, LeaderEpoch, Now, PartitionId
 use crate::effect::{ControlCommand, Effect, Effects};
 use crate::files::Step;
 use crate::partition::{Folder, Owned, Slot, Stage};
+use crate::readers::ReaderId;
 use crate::shard::{Purpose, Shard};
 
 /// A deleted topic is past both copies of the checkpoint after so many of them.
@@ -23,12 +25,16 @@ const CHECKPOINTS_PAST: u32 = 2;
 
 /// So many folders and spare files at most are being made when another partition is begun.
 const MAKING_MAX: usize = 64;
+/// The same of files and folders that are being removed.
+const REMOVING_MAX: usize = 64;
 
 /// What is on its way out.
 #[derive(Debug, Default)]
 pub(crate) struct Departures {
-    /// Partitions that something still holds.
-    deleting: Vec<Slot>,
+    /// Partitions that something still holds, or whose turn has not come.
+    deleting: VecDeque<Slot>,
+    /// Files and folders that are being removed.
+    pub(crate) removing: usize,
     /// Topics whose partitions are gone from here, and how many checkpoints are still to come.
     gone: Vec<(TopicId, u32)>,
     /// Topics that were told to be gone.
@@ -63,9 +69,7 @@ impl Shard {
         let is_gone = |id: PartitionId| self.image.shard_of(id).is_none();
         let gone: Vec<Slot> =
             self.partitions.iter().filter(|(_, owned)| is_gone(owned.id)).map(|(slot, _)| slot).collect();
-        for slot in gone {
-            self.begin_deletion(slot, now, effects);
-        }
+        self.begin_deletions(&gone, now, effects);
         self.note_tombstones();
     }
 
@@ -99,21 +103,37 @@ impl Shard {
         self.tend_partition_files(slot, effects);
     }
 
-    fn begin_deletion(&mut self, slot: Slot, now: Now, effects: &mut Effects) {
+    /// Whoever reads of them, or lists them, is looked at once and not once for each of them.
+    fn begin_deletions(&mut self, gone: &[Slot], now: Now, effects: &mut Effects) {
+        let mut readers = BTreeSet::new();
+        for &slot in gone {
+            self.begin_deletion(slot, &mut readers, effects);
+        }
+        for reader in readers {
+            self.consider(reader, now, effects);
+        }
+        if !gone.is_empty() {
+            let partitions = &self.partitions;
+            let is_deleted = |slot| partitions.get(slot).is_none_or(|owned| owned.stage == Stage::Deleting);
+            self.settle.dirty.retain(|&slot| !is_deleted(slot));
+        }
+    }
+
+    fn begin_deletion(&mut self, slot: Slot, readers: &mut BTreeSet<ReaderId>, effects: &mut Effects) {
         let Some(owned) = self.partitions.get_mut(slot).filter(|owned| owned.stage != Stage::Deleting) else {
             return;
         };
         owned.stage = Stage::Deleting;
-        let readers: Vec<_> = owned.watchers.iter().map(|watcher| watcher.reader).collect();
+        let watchers = core::mem::take(&mut owned.watchers);
         self.partitions.hide(slot);
         self.forget_unsettled(slot);
         self.give_up_bulks(slot, ErrorKind::UnknownTopicOrPartition, effects);
         self.refuse_deferred(slot, ErrorKind::UnknownTopicOrPartition, effects);
-        for reader in readers {
-            self.lose_partition(reader, slot);
-            self.consider(reader, now, effects);
+        for watcher in watchers {
+            self.lose_partition(watcher);
+            readers.insert(watcher.reader);
         }
-        self.departures.deleting.push(slot);
+        self.departures.deleting.push_back(slot);
         effects.more = true;
     }
 
@@ -132,12 +152,25 @@ impl Shard {
         self.departures.told.retain(|topic| image.is_tombstone(*topic));
     }
 
-    /// Deleted partitions that nothing holds any more lose their files.
+    /// Deleted partitions that nothing holds any more lose their files, a few at a time.
     pub(crate) fn tend_topics(&mut self, _now: Now, effects: &mut Effects) {
-        let mut deleting = core::mem::take(&mut self.departures.deleting);
-        deleting.retain(|&slot| !self.try_delete(slot, effects));
-        deleting.append(&mut self.departures.deleting);
-        self.departures.deleting = deleting;
+        let mut topics = BTreeSet::new();
+        for _ in 0..self.departures.deleting.len() {
+            if self.departures.removing >= REMOVING_MAX {
+                break;
+            }
+            let Some(slot) = self.departures.deleting.pop_front() else { break };
+            let topic = self.partitions.get(slot).map(|owned| owned.id.topic);
+            if self.try_delete(slot, effects) {
+                topics.extend(topic);
+            } else {
+                self.departures.deleting.push_back(slot);
+            }
+        }
+        // The last partition takes the topic's folder with it; before that the folder is not empty, and stays.
+        for topic in topics {
+            self.remove_dir(DirName::Topic(topic), effects);
+        }
     }
 
     fn try_delete(&mut self, slot: Slot, effects: &mut Effects) -> bool {
@@ -149,18 +182,18 @@ impl Shard {
             return false;
         }
         let Some(mut owned) = self.partitions.remove(slot) else { return true };
-        // The next partition in this slot is not dirty because this one was.
-        self.settle.dirty.retain(|&dirty| dirty != slot);
         owned.log.release(&mut self.pages);
         for (file, bytes) in owned.log.files() {
             self.discard(file, bytes, effects);
         }
-        for dir in [DirName::Partition(owned.id), DirName::Topic(owned.id.topic)] {
-            // The last partition takes the topic's folder with it; before that the folder is not empty, and stays.
-            let op = self.ops.start(Purpose::Files(Step::Remove));
-            effects.push(Effect::RemoveDir { op, dir });
-        }
+        self.remove_dir(DirName::Partition(owned.id), effects);
         true
+    }
+
+    fn remove_dir(&mut self, dir: DirName, effects: &mut Effects) {
+        self.departures.removing += 1;
+        let op = self.ops.start(Purpose::Files(Step::Remove));
+        effects.push(Effect::RemoveDir { op, dir });
     }
 
     /// A file that nobody needs any more goes into the pool, or away (S5, S6).
@@ -173,6 +206,7 @@ impl Shard {
                 effects.push(Effect::Rename { op, from: file, to });
             }
         } else {
+            self.departures.removing += 1;
             let op = self.ops.start(Purpose::Files(Step::Remove));
             effects.push(Effect::Remove { op, file });
         }
@@ -181,7 +215,7 @@ impl Shard {
     /// A checkpoint is durable: topics that both copies are past are told to be gone.
     pub(crate) fn gone_after_checkpoint(&mut self, effects: &mut Effects) {
         let shard = self.config.shard;
-        let held: Vec<TopicId> = self.partitions.all_topics_deleting();
+        let held = self.partitions.all_topics_deleting();
         let told = &mut self.departures.told;
         self.departures.gone.retain_mut(|(topic, left)| {
             if held.contains(topic) {

@@ -1,10 +1,13 @@
 //! Deleted topics: their files go when nothing names them, and the metadata is told when no entry does (M2).
 
-use cutwater_model::topic::TopicConfig;
-use cutwater_model::{DirName, PartitionId, PartitionIndex};
+use alloc::string::ToString;
 
-use crate::ControlCommand;
+use cutwater_api::{Fetch, FetchPart, Response};
+use cutwater_model::topic::TopicConfig;
+use cutwater_model::{DirName, Offset, PartitionId, PartitionIndex};
+
 use crate::test_rig::{Held, Rig, batch, batch_of};
+use crate::{ControlCommand, Effect};
 
 fn has_files(rig: &Rig, partition: PartitionId) -> bool {
     rig.disk.names().any(|name| name.dir() == DirName::Partition(partition))
@@ -107,4 +110,41 @@ fn a_crash_at_any_step_of_a_deletion_leaves_the_other_topics_whole() {
         rig.crash_and_restart();
         assert_eq!(rig.read_all(kept), [0, 1, 2], "after {steps} steps");
     }
+}
+
+#[test]
+fn a_topic_of_many_partitions_goes_a_few_files_at_a_time_and_its_readers_look_once() {
+    const PARTITIONS: u32 = 2000;
+    let removes = |held: &Held| matches!(held.effect, Effect::Remove { .. } | Effect::RemoveDir { .. });
+    let mut rig = Rig::with(|plan| plan.make_large(2, PARTITIONS));
+    let of_first_shard = || (0..PARTITIONS).step_by(2);
+    for index in of_first_shard() {
+        rig.produce_to(rig.partition(index), &batch(1));
+    }
+    // Nothing gets to its segment yet.
+    rig.complete_all_but(Held::writes_header);
+    let reader = rig.connect(1);
+    let part = |index| FetchPart { partition: rig.partition(index), offset: Offset(1), bytes_max: 1000 };
+    let parts = of_first_shard().map(part).collect();
+    let fetch = Fetch { wait_ms_max: 60_000, bytes_min: 1, bytes_max: 1000, parts };
+    let ticket = rig.fetch_with(reader, fetch);
+    while rig.deliver() {}
+    assert_eq!(rig.seats[0].shard.settle.dirty.len(), PARTITIONS as usize / 2);
+
+    rig.delete_topic(rig.topic);
+    assert!(rig.seats[0].shard.settle.dirty.is_empty());
+    assert_eq!(rig.messages(0, 1), 1, "it is told once, whatever it watches");
+    rig.complete_all_but(removes);
+    let mut most = 0;
+    while rig.count(removes) > 0 {
+        most = most.max(rig.count(|held| removes(held) && held.shard == 0));
+        rig.step();
+    }
+    assert!((32..100).contains(&most), "{most} files and folders at a time");
+    assert!(!rig.disk.names().any(|name| name.to_string().contains("topics")));
+    rig.complete_all();
+    let answer = rig.answer(ticket).expect("it doesn't wait for what is gone");
+    let Response::Fetched(fetched) = answer else { panic!("{answer:?}") };
+    assert!(fetched.parts.iter().all(|part| part.error.is_some()));
+    assert_eq!(fetched.parts.len(), PARTITIONS as usize / 2);
 }
