@@ -29,9 +29,12 @@ pub(crate) use batches::{batch, batch_of, numbered, numbered_of, offsets_in};
 pub(crate) use held::Held;
 
 use self::disk::Disk;
-use crate::{Config, ControlCommand, Effects, Input, Pin, Shard, StartError, StartReport, start};
+use crate::{
+    Config, ControlCommand, Effects, Input, Pin, Shard, StartError, StartReport, redistribute, start,
+};
 
 const KIB: u32 = 1024;
+const IDENTITY: Identity = Identity { cluster: 1, node: 1 };
 
 /// What a rig is made of.
 pub(crate) struct Plan {
@@ -165,8 +168,7 @@ impl Rig {
         change(&mut plan);
         plan.config.shards = plan.shards;
         let mut disk = Disk::default();
-        let identity = Identity { cluster: 1, node: 1 };
-        let (controller, _) = Controller::open(&mut disk, None, identity, plan.shards).unwrap();
+        let (controller, _) = Controller::open(&mut disk, None, IDENTITY, plan.shards).unwrap();
         let peer = Peer { shard: 0, connection: ConnectionId::default() };
         let now = Now { mono_us: 1_000_000, wall: TimestampMs(1_700_000_000_000) };
         let mut rig = Self {
@@ -195,9 +197,7 @@ impl Rig {
         self.lives += 1;
         self.seats.clear();
         for number in 0..self.plan.shards {
-            let memory = vec![0_u8; self.plan.memory_bytes + BLOCK_BYTES].leak();
-            let skip = memory.as_ptr().align_offset(BLOCK_BYTES);
-            let slab = Slab::new(&mut memory[skip..skip + self.plan.memory_bytes]);
+            let slab = self.new_slab();
             let config = Config { shard: ShardId(number), ..self.plan.config };
             let (image, life) = (Arc::clone(self.controller.image()), Incarnation(self.lives));
             let (shard, report) = start(&mut self.disk, config, slab, image, life, self.now)?;
@@ -220,6 +220,12 @@ impl Rig {
         Ok(())
     }
 
+    fn new_slab(&self) -> Slab {
+        let memory = vec![0_u8; self.plan.memory_bytes + BLOCK_BYTES].leak();
+        let skip = memory.as_ptr().align_offset(BLOCK_BYTES);
+        Slab::new(&mut memory[skip..skip + self.plan.memory_bytes])
+    }
+
     /// Everything in memory is lost, and of the disk what was not flushed. Then the node starts again.
     pub(crate) fn crash_and_restart(&mut self) {
         self.disk.crash();
@@ -238,6 +244,17 @@ impl Rig {
         self.start()?;
         self.complete_all();
         Ok(())
+    }
+
+    /// The same with another number of shards: first every partition moves to the shard that owns it then.
+    pub(crate) fn try_restart_with_shards(&mut self, shards: u16) -> Result<(), StartError> {
+        self.plan.shards = shards;
+        self.plan.config.shards = shards;
+        (self.controller, _) = Controller::open(&mut self.disk, None, IDENTITY, shards).unwrap();
+        self.lives += 1;
+        let (slab, life) = (self.new_slab(), Incarnation(self.lives));
+        redistribute(&mut self.disk, &self.plan.config, slab, self.controller.image(), life)?;
+        self.try_restart()
     }
 
     /// Makes a topic; its files are still to be made.

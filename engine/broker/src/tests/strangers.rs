@@ -1,6 +1,7 @@
 //! A segment's file that was replaced by another partition's (B149): nothing is read from it and nothing written to it,
 //! the others go on, and when the right file is back everything that was acknowledged is there.
 
+use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -210,6 +211,36 @@ fn what_can_not_be_kept_beside_a_foreign_file_refuses_the_start() {
     it.put_own();
     it.rig.restart();
     assert_eq!(it.rig.read_all(it.rig.partition(0)).len() as i64, STORED + 1);
+}
+
+#[test]
+fn nothing_moves_to_other_shards_while_a_file_is_not_its_partitions() {
+    let mut it = Replaced::stopped(|_| {});
+    it.put_own();
+    it.rig.restart();
+    for index in 0..2 {
+        assert_eq!(it.append(index, &batch_of(9_000)), Ok(STORED));
+    }
+    it.own = it.rig.disk.bytes_mut(it.file).to_vec();
+    it.put_foreign();
+    it.rig.disk.crash();
+    for _ in 0..2 {
+        let refused = it.rig.try_restart_with_shards(2);
+        let Err(StartError::Partition { shard: ShardId(0), partition, why }) = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!(partition, it.rig.partition(0).to_string());
+        assert!(why.contains(&it.file.to_string()) && why.contains("put the right file"), "{why}");
+        assert!(it.rig.disk.bytes_mut(it.file) == it.foreign);
+        let is_of_new_shard = |file| matches!(file, FileName::Journal { shard, .. } | FileName::Checkpoint { shard, .. } if shard.0 > 0);
+        assert!(!it.rig.disk.names().any(is_of_new_shard), "nothing was written for the other shard");
+    }
+    it.put_own();
+    it.rig.try_restart_with_shards(2).unwrap();
+    for index in 0..2 {
+        assert_eq!(it.rig.read_all(it.rig.partition(index)).len() as i64, STORED + 1);
+        assert_eq!(it.append(index, &batch(1)), Ok(STORED + 1));
+    }
 }
 
 #[test]

@@ -1,12 +1,15 @@
 //! What the machine refuses a node (B157 to B159): it ends by the first thing it can't do without, with the exit code and
 //! the words that tell an operator what to do, or it does without.
 
+use std::ffi::OsString;
 use std::fs;
 
 use super::support::loop_disk::run;
 use super::support::node::{Ended, Node, Start};
+use super::support::probe::Probe;
 use super::support::{Folder, say};
 
+const NOT_WRITABLE: i32 = 12;
 const NO_DIRECT: i32 = 13;
 const NO_RING: i32 = 14;
 const LIMITS: i32 = 15;
@@ -17,15 +20,26 @@ const ENOSYS: i32 = 38;
 /// io_uring_setup(2), which has the same number everywhere.
 const IO_URING_SETUP: i32 = 425;
 
-/// Has the kernel answer one system call with an error, by a filter of four instructions (seccomp(2)), and becomes the
-/// program that follows. In Perl, because this workspace keeps unsafe calls to one crate.
+/// openat(2).
+const OPENAT: i32 = if cfg!(target_arch = "x86_64") { 257 } else { 56 };
+/// The bit of O_TMPFILE that no other flag has (fcntl.h), which openat(2) takes as its third argument.
+const TMPFILE: u32 = 0x40_0000;
+const EOPNOTSUPP: i32 = 95;
+
+/// Has the kernel answer one system call with an error, by a filter of a few instructions (seccomp(2)), and becomes the
+/// program that follows. With a mask other than 0 only where the third argument has one of its bits. In Perl, because
+/// this workspace keeps unsafe calls to one crate.
 const REFUSE_CALL: &str = r#"
-    my ($call, $errno, @program) = @ARGV;
+    my ($call, $mask, $errno, @program) = @ARGV;
     my %prctl = (x86_64 => 157, aarch64 => 167);
     my $machine = (POSIX::uname())[4];
     my $number = $prctl{$machine} or die "the number of prctl(2) on $machine is not known";
-    my $filter = pack("SCCL" x 4, 0x20, 0, 0, 0, 0x15, 0, 1, $call, 0x06, 0, 0, 0x50000 | $errno, 0x06, 0, 0, 0x7fff0000);
-    my $list = pack("S x6 P", 4, $filter);
+    my @refuse = (0x06, 0, 0, 0x50000 | $errno, 0x06, 0, 0, 0x7fff0000);
+    my @filter = (0x20, 0, 0, 0, 0x15, 0, $mask ? 3 : 1, $call);
+    push @filter, (0x20, 0, 0, 32, 0x45, 0, 1, $mask) if $mask;
+    push @filter, @refuse;
+    my $filter = pack("(SCCL)*", @filter);
+    my $list = pack("S x6 P", @filter / 4, $filter);
     syscall($number, 38, 1, 0, 0, 0) == 0 or die "PR_SET_NO_NEW_PRIVS: $!";
     syscall($number, 22, 2, $list) == 0 or die "PR_SET_SECCOMP: $!";
     exec(@program) or die "exec: $!";
@@ -35,11 +49,11 @@ fn start_in(folder: &Folder, data: &str) -> Start {
     Start { data: folder.path().join(data), log: folder.path().join("node.log"), port: 0, shards: 1 }
 }
 
-/// How a node ends that is refused a system call.
-fn without_call(how: &Start, call: i32, errno: i32) -> Ended {
-    let (call, errno) = (call.to_string(), errno.to_string());
-    let by = ["perl", "-MPOSIX", "-e", REFUSE_CALL, &call, &errno];
-    Node::try_start_by(&by, how, &[]).err().unwrap_or_else(|| panic!("it serves without {call}"))
+/// A node that is refused a system call, or with a mask some of them.
+fn start_without(how: &Start, call: i32, mask: u32, errno: i32) -> Result<Node, Ended> {
+    let (call, mask, errno) = (call.to_string(), mask.to_string(), errno.to_string());
+    let by = ["perl", "-MPOSIX", "-e", REFUSE_CALL, &call, &mask, &errno];
+    Node::try_start_by(&by, how, &[])
 }
 
 #[test]
@@ -52,13 +66,39 @@ fn a_file_system_without_direct_io_is_refused_before_anything_is_put_there() {
         say(&format!("!!! SKIPPED: a file system without O_DIRECT: {why}"));
         return;
     }
-    let ended = Node::try_start(&start_in(&folder, "ramfs/data"), &[]).err();
-    let left: Vec<_> = fs::read_dir(mount.join("data")).unwrap().map(|it| it.unwrap().file_name()).collect();
+    let how = start_in(&folder, "ramfs/data");
+    let ended = Node::try_start(&how, &[]).err();
+    let left = names_in(&how);
+    // The same where the file that it tries that with must have a name.
+    let named = start_without(&how, OPENAT, TMPFILE, EOPNOTSUPP).err();
+    let left_by_named = names_in(&how);
     run("umount", &[&at]).unwrap();
-    let ended = ended.expect("B157: there is no O_DIRECT");
-    assert_eq!(ended.code, Some(NO_DIRECT), "B157: {ended}");
-    assert!(ended.said.contains("O_DIRECT") && ended.said.contains(&at), "B157: {ended}");
-    assert_eq!(left, ["lock"], "B157: nothing is put there");
+    for (ended, left) in [(ended, left), (named, left_by_named)] {
+        let ended = ended.expect("B157: there is no O_DIRECT");
+        assert_eq!(ended.code, Some(NO_DIRECT), "B157: {ended}");
+        assert!(ended.said.contains("O_DIRECT") && ended.said.contains(&at), "B157: {ended}");
+        assert_eq!(left, ["lock"], "B157: nothing is put there");
+    }
+}
+
+fn names_in(how: &Start) -> Vec<OsString> {
+    fs::read_dir(&how.data).unwrap().map(|it| it.unwrap().file_name()).collect()
+}
+
+#[test]
+fn a_file_system_without_nameless_files_will_do_and_nothing_is_left_of_the_probe() {
+    let folder = Folder::new("no-nameless");
+    let how = start_in(&folder, "data");
+    let node = start_without(&how, OPENAT, TMPFILE, EOPNOTSUPP).unwrap_or_else(|ended| panic!("{ended}"));
+    let mut probe = Probe::new(node.address());
+    probe.check("a file system without O_TMPFILE");
+    probe.check_all();
+    node.stop();
+    assert!(!names_in(&how).contains(&"probe".into()), "{:?}", names_in(&how));
+    // What can't be written is told apart from what only has no nameless files.
+    fs::create_dir(how.data.join("probe")).unwrap();
+    let ended = start_without(&how, OPENAT, TMPFILE, EOPNOTSUPP).err().expect("the probe's name is taken");
+    assert_eq!(ended.code, Some(NOT_WRITABLE), "{ended}");
 }
 
 #[test]
@@ -70,7 +110,8 @@ fn a_machine_without_io_uring_is_refused_with_what_to_do_and_a_later_start_serve
         ("B158: io_uring is not there", ENOSYS, NO_RING, ["Linux 6.1", "seccomp"]),
         ("B159: the ring finds no memory", ENOMEM, LIMITS, ["ulimit -l", "LimitMEMLOCK"]),
     ] {
-        let ended = without_call(&how, IO_URING_SETUP, errno);
+        let ended = start_without(&how, IO_URING_SETUP, 0, errno).err();
+        let ended = ended.unwrap_or_else(|| panic!("{name}: it serves"));
         assert_eq!(ended.code, Some(code), "{name}: {ended}");
         assert!(words.iter().all(|word| ended.said.contains(word)), "{name}: {ended}");
         assert!(!how.data.exists(), "{name}: a data folder was made");
