@@ -162,8 +162,10 @@ pub const DESCRIPTORS_PER_SHARD_MAX: usize = 4096;
 // Between cores.
 /// The ring of bytes from one shard to another.
 pub const SHARD_RING_BYTES: u32 = 4 * MIB;
-/// Bytes that may wait for room in it before the sender takes no more input.
+/// Bytes that may wait for room in it before connections whose requests need that shard wait too.
 pub const SHARD_BACKLOG_BYTES_MAX: u32 = 16 * MIB;
+/// Bytes that may wait for room in it before the sender takes no more input from anybody.
+pub const SHARD_BACKLOG_BYTES_FULL: u32 = 3 * SHARD_BACKLOG_BYTES_MAX;
 /// What connections on their way to one shard may take together: the bytes they carry, and [`HAND_OVER_BYTES`] each.
 /// Those that come too many are closed.
 pub const HANDED_OVER_BYTES_MAX: usize = 64 * MIB as usize;

@@ -93,6 +93,8 @@ pub(crate) struct Connection<S> {
     pub(crate) is_cancelling: bool,
     /// The shard takes nothing from it at present.
     pub(crate) is_paused: bool,
+    /// Its last request needs a shard that takes nothing at present.
+    pub(crate) is_held: bool,
     /// Its answers wait for room; nothing is read before they have left.
     pub(crate) is_blocked: bool,
     /// It stands in the rotation of connections with input.
@@ -129,6 +131,7 @@ impl<S> Connection<S> {
             is_receiving: false,
             is_cancelling: false,
             is_paused: false,
+            is_held: false,
             is_blocked: false,
             is_ready: false,
             is_dirty: false,
@@ -153,6 +156,7 @@ impl<S> Connection<S> {
     /// Whether input may be taken from it now.
     pub(crate) fn may_read(&self) -> bool {
         !(self.is_paused
+            || self.is_held
             || self.is_blocked
             || self.is_closed
             || self.closing.is_some()

@@ -33,9 +33,14 @@ impl Outgoing {
         self.backlog.is_empty()
     }
 
-    /// Whether so much waits that the pump should take no input.
+    /// How many bytes wait.
+    pub(crate) fn backlog(&self) -> usize {
+        self.backlog.len() - self.sent
+    }
+
+    /// Whether so much waits that nobody should add to it.
     pub(crate) fn is_congested(&self) -> bool {
-        self.backlog.len() - self.sent > limits::SHARD_BACKLOG_BYTES_MAX as usize
+        self.backlog() > limits::SHARD_BACKLOG_BYTES_MAX as usize
     }
 
     /// Sends what waits and then `bytes`, as far as there is room; empties `bytes`.

@@ -198,9 +198,15 @@ impl<S> ShardPorts<S> {
             || self.outgoing.iter_mut().flatten().any(|outgoing| !outgoing.is_clear())
     }
 
-    /// Whether so many bytes wait for other shards that no more input is to be taken.
+    /// Whether so many bytes wait for any other shard that nobody should add to them.
     pub(crate) fn is_congested(&self) -> bool {
         self.outgoing.iter().flatten().any(Outgoing::is_congested)
+    }
+
+    /// How many bytes wait for a shard, if those are so many.
+    pub(crate) fn congestion(&self, shard: usize) -> Option<usize> {
+        let outgoing = self.outgoing.get(shard)?.as_ref();
+        outgoing.filter(|outgoing| outgoing.is_congested()).map(Outgoing::backlog)
     }
 
     /// What is in the inbox.

@@ -5,6 +5,7 @@
 
 mod accept;
 mod close;
+mod congestion;
 mod effects;
 mod idle;
 mod input;
@@ -91,6 +92,8 @@ pub struct Pump<C, S> {
     done: Vec<(ConnectionId, CloseReason)>,
     /// Connections that found no receive buffer.
     starved: VecDeque<u32>,
+    /// Connections whose last request needs a shard that takes nothing at present, and which.
+    held: Vec<(u32, usize)>,
     /// Disk operations that ended on the file thread; kept for its room.
     ended: Vec<crate::disk::DiskResult>,
     /// The pieces of the send that is being put together; kept for its room.
@@ -174,6 +177,7 @@ impl<C: Core, S: Session> Pump<C, S> {
             dirty: Vec::new(),
             done: Vec::new(),
             starved: VecDeque::new(),
+            held: Vec::new(),
             ended: Vec::new(),
             pieces: Vec::new(),
             assemblies: AssemblyPool::new(parts.assembly_bytes_max / 4),

@@ -106,6 +106,7 @@ impl<C: Core, S: Session> Pump<C, S> {
             {
                 late.push((connection.id.slot, CloseReason::Peer));
             } else if !connection.is_paused
+                && !connection.is_held
                 && !connection.is_blocked
                 && connection.begun_us.is_some_and(|begun_us| is_late(begun_us, limits::FRAME_READ_US_MAX))
             {

@@ -74,12 +74,18 @@ impl<C: Core, S: Session> Pump<C, S> {
     fn resume(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get(id) {
             connection.is_paused = false;
-            // The time it was not read does not count against the peer.
-            if let Some(begun_us) = &mut connection.begun_us {
-                *begun_us = self.now.mono_us;
-            }
-            self.read_on(id.slot);
+            self.go_on(id.slot);
         }
+    }
+
+    /// Reads again from a connection that was not read for a while: that time does not count against the peer.
+    pub(super) fn go_on(&mut self, slot: u32) {
+        if let Some(connection) = self.connections.at(slot)
+            && let Some(begun_us) = &mut connection.begun_us
+        {
+            *begun_us = self.now.mono_us;
+        }
+        self.read_on(slot);
     }
 
     /// Puts a connection back into the rotation, and receives from it again.

@@ -16,9 +16,9 @@ const STARVED_PER_TURN: usize = 64;
 const BULKY_BYTES_LEAST: usize = 32 * 1024;
 
 /// What is left of a turn's share.
-struct Budget {
-    inputs: u32,
-    bytes: usize,
+pub(super) struct Budget {
+    pub(super) inputs: u32,
+    pub(super) bytes: usize,
 }
 
 /// Why reading from a connection paused.
@@ -224,10 +224,15 @@ impl<C: Core, S: Session> Pump<C, S> {
 
     /// Hands the turn's share of input to the core and returns how many requests that were.
     pub(super) fn take_input(&mut self) -> u32 {
-        if self.stopping != Stopping::No || self.ports.is_congested() {
+        if self.stopping != Stopping::No {
             return 0;
         }
+        self.let_go();
         let mut budget = Budget { inputs: limits::TURN_INPUTS_MAX, bytes: limits::TURN_BYTES_MAX as usize };
+        if self.ports.is_congested() {
+            self.take_input_beside_congestion(&mut budget);
+            return limits::TURN_INPUTS_MAX - budget.inputs;
+        }
         while budget.inputs > 0 && budget.bytes > 0 {
             let Some(slot) = self.ready.pop_front() else { break };
             self.visit(slot, &mut budget);
@@ -252,7 +257,7 @@ impl<C: Core, S: Session> Pump<C, S> {
     }
 
     /// Reads frames from one connection: alone, as many as the turn allows; among others, a few.
-    fn visit(&mut self, slot: u32, budget: &mut Budget) {
+    pub(super) fn visit(&mut self, slot: u32, budget: &mut Budget) {
         let others_wait = !self.ready.is_empty();
         let Some(connection) = self.connections.at(slot) else { return };
         connection.is_ready = false;

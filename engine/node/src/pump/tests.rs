@@ -62,6 +62,10 @@ impl Session for ByteSession {
     }
 }
 
+/// The core sends shard 1 a message of so many bytes, and answers nothing.
+const FORWARD: u8 = 253;
+const FORWARDED_BYTES: usize = 1 << 20;
+
 struct NoteCore {
     slab: Slab,
     next_pin: u32,
@@ -69,6 +73,7 @@ struct NoteCore {
     opened: Vec<ConnectionId>,
     closed: Vec<ConnectionId>,
     requests: u32,
+    messages: u32,
 }
 
 impl Core for NoteCore {
@@ -86,6 +91,13 @@ impl Core for NoteCore {
                 self.requests += 1;
                 effects.push(Effect::Pause(ticket.connection));
             }
+            Input::Request { ticket, .. } if ticket.correlation == u32::from(FORWARD) => {
+                self.requests += 1;
+                let bytes = &mut effects.to_shards[1];
+                bytes.extend_from_slice(&(FORWARDED_BYTES as u32).to_le_bytes());
+                bytes.resize(bytes.len() + FORWARDED_BYTES, 0);
+            }
+            Input::ShardMessages { .. } => self.messages += 1,
             Input::Request { ticket, .. } | Input::Produce { ticket, .. } => {
                 self.requests += 1;
                 self.next_pin += 1;
@@ -123,6 +135,8 @@ static FOLDERS: AtomicU32 = AtomicU32::new(0);
 
 struct Bench {
     pumps: Vec<Pump<NoteCore, ByteSession>>,
+    /// Those after so many do nothing.
+    awake: usize,
     address: SocketAddr,
     path: PathBuf,
     _files: FileThread,
@@ -150,6 +164,7 @@ impl Bench {
                     opened: Vec::new(),
                     closed: Vec::new(),
                     requests: 0,
+                    messages: 0,
                 },
                 ring: Ring::new(&RingConfig::small()).unwrap(),
                 facts: NodeFacts { shard: ShardId(pumps.len() as u16), shards },
@@ -169,7 +184,7 @@ impl Bench {
             }
             pumps.push(pump);
         }
-        Self { pumps, address, path, _files: files }
+        Self { awake: pumps.len(), pumps, address, path, _files: files }
     }
 
     fn connect(&self) -> TcpStream {
@@ -184,7 +199,7 @@ impl Bench {
             if is_so(self) {
                 return;
             }
-            for pump in &mut self.pumps {
+            for pump in &mut self.pumps[..self.awake] {
                 pump.tick_us = pump.tick_us.min(Clock.mono_us() + 2_000);
                 pump.turn().unwrap();
             }
@@ -320,6 +335,51 @@ fn many_paused_connections_leave_receive_buffers_for_the_others() {
     other.write_all(&[9]).unwrap();
     assert!(bench.read(&mut other, answer(0, 9).len()) == answer(0, 9));
     assert_eq!(bench.pumps[0].core.requests, 101);
+}
+
+#[test]
+fn a_shard_that_takes_nothing_holds_up_only_those_whose_requests_need_it() {
+    const FULL: u32 =
+        (limits::SHARD_BACKLOG_BYTES_FULL + limits::SHARD_RING_BYTES) / FORWARDED_BYTES as u32 + 1;
+    let mut bench = Bench::new(2);
+    bench.awake = 1;
+    let mut first = bench.connect();
+    let mut requests = 0;
+    while !bench.pumps[0].ports.is_congested() {
+        first.write_all(&[FORWARD]).unwrap();
+        requests += 1;
+        bench.turn_until(|bench| bench.pumps[0].core.requests == requests);
+    }
+    // What it sends from now on is taken once, and then not before the shard goes on.
+    first.write_all(&[FORWARD; 3]).unwrap();
+    requests += 1;
+    bench.turn_until(|bench| bench.pumps[0].held.len() == 1);
+    let mut other = bench.connect();
+    for size in 1..20 {
+        other.write_all(&[size]).unwrap();
+        let expected = answer(0, usize::from(size));
+        assert!(bench.read(&mut other, expected.len()) == expected);
+        requests += 1;
+    }
+    assert_eq!(bench.pumps[0].core.requests, requests);
+    // However many there are, what waits is bounded: in the end nobody is served.
+    let mut others: Vec<TcpStream> = (0..FULL).map(|_| bench.connect()).collect();
+    for peer in &mut others {
+        peer.write_all(&[FORWARD, FORWARD]).unwrap();
+    }
+    bench.turn_until(|bench| bench.pumps[0].is_full());
+    other.write_all(&[9]).unwrap();
+    for _ in 0..20 {
+        bench.pumps[0].turn().unwrap();
+    }
+    let forwarded = bench.pumps[0].core.requests - 19;
+    assert!(forwarded <= FULL + 1, "{forwarded} messages of a megabyte wait");
+    // It goes on, and so do they all.
+    bench.awake = 2;
+    assert!(bench.read(&mut other, answer(0, 9).len()) == answer(0, 9));
+    let all = requests - 19 + 2 + 2 * FULL;
+    bench.turn_until(|bench| bench.pumps[1].core.messages == all);
+    assert_eq!(bench.pumps[0].core.requests, all + 20);
 }
 
 #[test]
