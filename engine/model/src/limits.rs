@@ -157,7 +157,7 @@ pub const RECEIVED_BUFFERS_MAX: usize = 4;
 /// Bytes that frames of one shard which are not whole yet may take together.
 pub const ASSEMBLY_BYTES_MAX: usize = 256 * MIB as usize;
 /// Descriptors of files that one shard keeps open.
-pub const DESCRIPTORS_PER_SHARD_MAX: usize = 4096;
+pub const DESCRIPTORS_PER_SHARD_MAX: usize = 16_384;
 
 // Between cores.
 /// The ring of bytes from one shard to another.
