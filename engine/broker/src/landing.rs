@@ -19,7 +19,7 @@ use cutwater_model::{ErrorKind, MemoryRange, Now, PartitionId};
 
 use crate::effect::Effects;
 use crate::partition::Stage;
-use crate::produce::{Asker, Incoming};
+use crate::produce::{Asker, Incoming, Origin};
 use crate::shard::Shard;
 
 /// Names a batch on its way into pages.
@@ -106,7 +106,8 @@ impl Shard {
         if wants_answer {
             self.connections.request_begins(ticket.connection, effects);
         }
-        let asker = Asker { ticket, shard: self.config.shard, wants_answer, forwarded_bytes: 0 };
+        let origin = Origin { shard: self.config.shard, wants_answer, forwarded_bytes: 0 };
+        let asker = Asker { ticket, origin };
         match self.partitions.slot_of(partition) {
             Some(slot) => self.produce_here(asker, slot, Incoming::Landed(landed), now, effects),
             None => {

@@ -6,10 +6,10 @@
 
 use alloc::vec::Vec;
 
-use cutwater_api::{Produce, Produced, RequiredAcks, Ticket};
+use cutwater_api::{ConnectionId, Produce, Produced, RequiredAcks, Ticket};
 use cutwater_journal::{EntryKind, Sequence};
 use cutwater_log::{Appended, Landed, LogEnd, NoRoom, ProducerBatch, ProducerVerdict};
-use cutwater_model::batch::{self, Header, Limits, Summary, TimestampPatch};
+use cutwater_model::batch::{self, Header, Limits, TimestampPatch};
 use cutwater_model::limits::{BULKS_IN_FLIGHT_MAX, DEFERRED_BYTES_MAX, MEMORY_AHEAD_RECORDS_MAX};
 use cutwater_model::topic::{Durability, TimestampType};
 use cutwater_model::{ErrorKind, Now, Offset, ShardId, Slab, TimestampMs};
@@ -24,6 +24,13 @@ use crate::shard::Shard;
 pub(crate) struct Asker {
     /// The request.
     pub(crate) ticket: Ticket,
+    /// Where it came in.
+    pub(crate) origin: Origin,
+}
+
+/// How a batch came to this shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
     /// The shard its connection belongs to.
     pub(crate) shard: ShardId,
     /// Whether the peer is answered at all.
@@ -34,9 +41,23 @@ pub(crate) struct Asker {
 }
 
 impl Asker {
-    const fn is_silent(&self) -> bool {
-        !self.wants_answer && self.forwarded_bytes == 0
+    /// A copy for what is rarely done. What others are shown has to lie in memory, and on the way of nearly all batches the
+    /// asker shall not.
+    #[inline(always)]
+    fn apart(self) -> Self {
+        put_together(self.ticket.connection, self.ticket.correlation, self.origin)
     }
+
+    const fn is_silent(&self) -> bool {
+        !self.origin.wants_answer && self.origin.forwarded_bytes == 0
+    }
+}
+
+/// Each part comes in a register.
+#[cold]
+#[inline(never)]
+const fn put_together(connection: ConnectionId, correlation: u32, origin: Origin) -> Asker {
+    Asker { ticket: Ticket { connection, correlation }, origin }
 }
 
 /// A batch that is appended and whose answer waits for durability.
@@ -103,29 +124,26 @@ enum Refusal {
 }
 
 impl Shard {
-    /// A produce request of one of this shard's connections.
-    #[inline]
-    pub(crate) fn on_produce(
-        &mut self,
-        ticket: Ticket,
-        produce: &Produce<'_>,
-        now: Now,
-        effects: &mut Effects,
-    ) {
+    /// Takes a produce request of one of this shard's connections, as [`Shard::handle`] would.
+    ///
+    /// All of the way of a small batch is put into the caller's loop: what is handed from function to function in memory,
+    /// the processor waits for behind the stores before it, and those miss its caches where partitions are many.
+    #[inline(always)]
+    pub fn produce(&mut self, ticket: Ticket, produce: &Produce<'_>, now: Now, effects: &mut Effects) {
         self.counters.requests += 1;
         let wants_answer = produce.acks != RequiredAcks::None;
         if wants_answer {
             self.connections.request_begins(ticket.connection, effects);
         }
-        let asker = Asker { ticket, shard: self.config.shard, wants_answer, forwarded_bytes: 0 };
+        let origin = Origin { shard: self.config.shard, wants_answer, forwarded_bytes: 0 };
+        let asker = Asker { ticket, origin };
         match self.partitions.slot_of(produce.partition) {
-            Some(slot) => self.produce_here(asker, slot, Incoming::Received(produce.batch), now, effects),
-            None => self.forward_produce(asker, produce, effects),
+            Some(slot) => self.take_batch(asker, slot, Incoming::Received(produce.batch), now, effects),
+            None => self.forward_produce(asker.apart(), produce, effects),
         }
     }
 
     /// A batch for a partition of this shard, from whichever shard's connection it came.
-    #[inline]
     pub(crate) fn produce_here(
         &mut self,
         asker: Asker,
@@ -134,13 +152,18 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) {
+        self.take_batch(asker, slot, batch, now, effects);
+    }
+
+    #[inline(always)]
+    fn take_batch(&mut self, asker: Asker, slot: Slot, batch: Incoming<'_>, now: Now, effects: &mut Effects) {
         let has_queue = self.partitions.get(slot).is_none_or(|owned| !owned.deferred.is_empty());
         let result =
             if has_queue { Err(Refusal::NoRoomNow) } else { self.append(asker, slot, batch, now, effects) };
         match result {
             Ok(()) => {}
-            Err(Refusal::NoRoomNow) => self.defer(asker, slot, batch, effects),
-            Err(Refusal::Final(kind)) => self.refuse_batch(asker, batch, kind, effects),
+            Err(Refusal::NoRoomNow) => self.defer(asker.apart(), slot, batch, effects),
+            Err(Refusal::Final(kind)) => self.refuse_batch(asker.apart(), batch, kind, effects),
         }
     }
 
@@ -165,7 +188,7 @@ impl Shard {
         };
         owned.deferred.push_back(Deferred { asker, batch: waiting });
         self.counters.batches_deferred += 1;
-        if asker.shard == self.config.shard {
+        if asker.origin.shard == self.config.shard {
             self.connections.deferred(asker.ticket.connection, batch.len(), effects);
         }
     }
@@ -200,7 +223,7 @@ impl Shard {
 
     fn retry_deferred(&mut self, slot: Slot, now: Now, effects: &mut Effects) {
         while let Some(waiting) = self.partitions.get_mut(slot).and_then(|owned| owned.deferred.pop_front()) {
-            match self.append(waiting.asker, slot, waiting.batch.incoming(), now, effects) {
+            match self.append_deferred(&waiting, slot, now, effects) {
                 Ok(()) => {}
                 Err(Refusal::NoRoomNow) => {
                     if let Some(owned) = self.partitions.get_mut(slot) {
@@ -216,10 +239,21 @@ impl Shard {
         }
     }
 
+    #[inline(never)]
+    fn append_deferred(
+        &mut self,
+        waiting: &Deferred,
+        slot: Slot,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<(), Refusal> {
+        self.append(waiting.asker, slot, waiting.batch.incoming(), now, effects)
+    }
+
     fn undefer(&mut self, waited: &Deferred, effects: &mut Effects) {
         let bytes = waited.batch.incoming().len();
         self.deferred_bytes -= Deferred::bytes(bytes);
-        if waited.asker.shard == self.config.shard {
+        if waited.asker.origin.shard == self.config.shard {
             self.connections.undeferred(waited.asker.ticket.connection, bytes, effects);
         }
     }
@@ -232,7 +266,7 @@ impl Shard {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn append(
         &mut self,
         asker: Asker,
@@ -266,13 +300,17 @@ impl Shard {
             now: now.wall,
         };
         let bytes = batch.bytes(&self.slab);
-        let summary = batch::verify(bytes, &limits).map_err(|error| Refusal::Final(error.kind()))?;
+        let verified = batch::verify(bytes, &limits);
+        let summary = match &verified {
+            Ok(summary) => summary,
+            Err(error) => return Err(Refusal::Final(error.kind())),
+        };
         if summary.producer_id.is_some() {
             let numbered = Header::read(bytes).ok().and_then(|header| ProducerBatch::of(&header));
             match numbered.map(|numbered| owned.log.check_producer(&numbered)) {
                 None | Some(ProducerVerdict::Accept) => {}
                 Some(ProducerVerdict::Duplicate { base_offset, .. }) => {
-                    self.answer_duplicate(asker, slot, base_offset, effects)?;
+                    self.answer_duplicate(asker.apart(), slot, base_offset, effects)?;
                     self.give_back(batch);
                     return Ok(());
                 }
@@ -294,31 +332,64 @@ impl Shard {
                 return Err(Refusal::NoRoomNow);
             }
         }
-        self.place(asker, slot, batch, &summary, now, effects)
+        let stamps_time = topic.timestamp_type == TimestampType::LogAppend;
+        if let Incoming::Received(bytes) = batch
+            && is_small
+            && !stamps_time
+            && summary.max_timestamp_is_true
+            && topic.durability == Durability::Disk
+        {
+            return self.place_small(asker, slot, bytes, now);
+        }
+        let true_timestamp = (!summary.max_timestamp_is_true).then_some(summary.max_timestamp);
+        self.place(asker.apart(), slot, batch, true_timestamp, now, effects)
     }
 
-    /// Everything was checked and the journal has room: the batch goes into the tail and on its way to the disk.
-    #[inline]
+    /// Everything was checked and the journal has room: the batch goes into the tail and on its way to the disk. The way
+    /// of nearly all small ones.
+    #[inline(always)]
+    fn place_small(&mut self, asker: Asker, slot: Slot, bytes: &[u8], now: Now) -> Result<(), Refusal> {
+        let Some(owned) = self.partitions.get_mut(slot) else { return Err(Refusal::NoRoomNow) };
+        let appended = match owned.log.append(&mut self.slab, &mut self.pages, bytes, now.wall) {
+            Ok(appended) => appended,
+            Err(no_room) => return Err(self.on_no_room(slot, no_room)),
+        };
+        self.counters.batches_appended += 1;
+        self.counters.records_appended += (appended.end.offset.0 - appended.base_offset.0) as u64;
+        self.counters.bytes_appended += u64::from(appended.len);
+        self.journal_batch(slot, bytes, &appended);
+        self.commit.answer_later(Pending {
+            asker,
+            slot,
+            bytes: appended.len,
+            base_offset: appended.base_offset,
+            append_time: None,
+            is_answered: false,
+        });
+        self.note_dirty(slot);
+        Ok(())
+    }
+
+    /// The same for any batch: one that is large, gets another timestamp, or is answered at once.
+    #[inline(never)]
     fn place(
         &mut self,
         asker: Asker,
         slot: Slot,
         batch: Incoming<'_>,
-        summary: &Summary,
+        true_timestamp: Option<TimestampMs>,
         now: Now,
         effects: &mut Effects,
     ) -> Result<(), Refusal> {
         let Some(owned) = self.partitions.get_mut(slot) else { return Err(Refusal::NoRoomNow) };
-        let stamps_time = owned.config.timestamp_type == TimestampType::LogAppend;
-        if !stamps_time && summary.max_timestamp_is_true {
-            return self.place_patched(asker, slot, batch, None, now, effects);
-        }
-        let patch = if stamps_time {
-            TimestampPatch::AppendTime(now.wall)
-        } else {
-            TimestampPatch::MaxTimestamp(summary.max_timestamp)
+        let append_time = (owned.config.timestamp_type == TimestampType::LogAppend).then_some(now.wall);
+        let patch = match append_time {
+            Some(time) => Some(TimestampPatch::AppendTime(time)),
+            None => true_timestamp.map(TimestampPatch::MaxTimestamp),
         };
-        let append_time = stamps_time.then_some(now.wall);
+        let Some(patch) = patch else {
+            return self.place_patched(asker, slot, batch, None, now, effects);
+        };
         match batch {
             Incoming::Landed(landed) => {
                 batch::patch_timestamps(self.slab.get_mut(landed.batch()), patch);
@@ -337,7 +408,6 @@ impl Shard {
         }
     }
 
-    #[inline]
     fn place_patched(
         &mut self,
         asker: Asker,
@@ -501,7 +571,7 @@ impl Shard {
 
     #[inline]
     fn send_answer(&mut self, asker: Asker, produced: Produced, effects: &mut Effects) {
-        let Asker { ticket, shard, wants_answer, forwarded_bytes } = asker;
+        let Asker { ticket, origin: Origin { shard, wants_answer, forwarded_bytes } } = asker;
         if shard == self.config.shard {
             self.connections.request_ends(ticket.connection, effects);
             effects.acks.push(Ack { ticket, produced });

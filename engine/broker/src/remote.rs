@@ -7,7 +7,7 @@ use cutwater_model::{ErrorKind, Now, PartitionId, ShardId};
 
 use crate::effect::Effects;
 use crate::message::Message;
-use crate::produce::{Asker, Incoming};
+use crate::produce::{Asker, Incoming, Origin};
 use crate::readers::{Home, Kind, ReaderId};
 use crate::shard::Shard;
 
@@ -61,7 +61,7 @@ impl Shard {
         match message {
             Message::Produce { ticket, wants_answer, partition, batch } => {
                 let forwarded_bytes = batch.len() as u32;
-                let asker = Asker { ticket, shard: from, wants_answer, forwarded_bytes };
+                let asker = Asker { ticket, origin: Origin { shard: from, wants_answer, forwarded_bytes } };
                 match self.partitions.slot_of(partition) {
                     Some(slot) => {
                         self.produce_here(asker, slot, Incoming::Received(batch), now, effects);

@@ -138,7 +138,7 @@ impl Shard {
     pub fn handle(&mut self, input: Input<'_>, now: Now, effects: &mut Effects) {
         self.now = now;
         match input {
-            Input::Produce { ticket, produce } => self.on_produce(ticket, produce, now, effects),
+            Input::Produce { ticket, produce } => self.produce(ticket, produce, now, effects),
             Input::Request { ticket, request } => self.on_request(ticket, request, now, effects),
             Input::DiskDone { op, result } => self.on_disk_done(op, result, now, effects),
             Input::Landed { ticket, landing } => self.on_landed(ticket, landing, now, effects),
@@ -159,7 +159,7 @@ impl Shard {
     #[inline]
     fn on_request(&mut self, ticket: Ticket, request: Request<'_>, now: Now, effects: &mut Effects) {
         if let Request::Produce(produce) = &request {
-            self.on_produce(ticket, produce, now, effects);
+            self.produce(ticket, produce, now, effects);
             return;
         }
         self.counters.requests += 1;

@@ -92,7 +92,7 @@ impl Partition {
     ///
     /// # Errors
     /// If there is no room for it; then nothing changed, and [`Partition::needs_space`] knows what is missing.
-    #[inline]
+    #[inline(always)]
     pub fn append(
         &mut self,
         slab: &mut Slab,
@@ -139,7 +139,7 @@ impl Partition {
         Ok(self.finish_append(slab, start, &incoming, arrival))
     }
 
-    #[inline]
+    #[inline(always)]
     fn make_room(
         &mut self,
         slab: &mut Slab,
@@ -152,7 +152,7 @@ impl Partition {
     }
 
     /// The same but for the memory.
-    #[inline]
+    #[inline(always)]
     fn make_space(
         &mut self,
         slab: &mut Slab,
@@ -182,7 +182,7 @@ impl Partition {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn finish_append(
         &mut self,
         slab: &mut Slab,
@@ -201,12 +201,14 @@ impl Partition {
             batch::stamp(slab.get_mut(memory), base_offset, self.epoch);
         }
         let (segment, position, arrival) = self.note_appended(start, incoming, arrival);
-        let (end, len) = (self.end, incoming.len);
+        // Not read back from where it was just put: the processor would wait until all stores before are done.
+        let end = LogEnd { offset: base_offset.after(incoming.records), position: end_position };
+        let len = incoming.len;
         Appended { base_offset, end, start, segment, position, len, arrival, memory, straddles }
     }
 
     /// Counts a batch that was copied to `start`: into its segment's index, its producer's window, the log's end.
-    #[inline]
+    #[inline(always)]
     fn note_appended(
         &mut self,
         start: u64,
