@@ -19,4 +19,4 @@ pub use request::{
 pub use response::{
     Fetched, FetchedPart, ListedOffset, PartitionView, Produced, Response, ShardMap, TopicView, TopicsView,
 };
-pub use session::{Announced, CloseReason, NodeFacts, Session, Step};
+pub use session::{Announced, CloseReason, NodeFacts, Session, Step, Upcoming};

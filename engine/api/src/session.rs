@@ -64,6 +64,15 @@ pub struct Announced {
     pub batch_bytes: u32,
 }
 
+/// A batch among the bytes received, before its request is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Upcoming {
+    /// Where it goes.
+    pub partition: PartitionId,
+    /// How long it is, in bytes.
+    pub bytes: u32,
+}
+
 /// Why a session ends a connection; counted, and logged at a bounded rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CloseReason {
@@ -102,6 +111,13 @@ pub trait Session {
     /// What batch the frame carries that begins with these bytes and is not whole. `None`: it carries none, or has to
     /// be looked at whole.
     fn announced(&self, bytes: &[u8]) -> Option<Announced>;
+
+    /// Which batches the whole requests at the front of some bytes are about to append, as many as there are places for.
+    /// Returns how many these are. It ends before a request of another kind, or one that is wrong; what is not told costs
+    /// time and nothing else.
+    fn upcoming(&self, _bytes: &[u8], _into: &mut [Upcoming]) -> usize {
+        0
+    }
 
     /// Writes an answer to a request of this connection, or a push.
     fn on_response(&mut self, ticket: Ticket, response: &Response, output: &mut Output);

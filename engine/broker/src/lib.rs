@@ -12,6 +12,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod ahead;
 mod bulk;
 mod checkpoint;
 mod collect;

@@ -20,6 +20,11 @@ use crate::readers::Watcher;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Slot(pub(crate) u32);
 
+impl Slot {
+    /// No slot; the table never has so many.
+    const NONE: Self = Self(u32::MAX);
+}
+
 /// What a partition may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -102,6 +107,15 @@ impl Owned {
         }
     }
 
+    /// Reads one field of each cache line that an append touches.
+    #[inline]
+    pub(crate) fn look_at_self(&self) -> u64 {
+        u64::from(self.id.index.0)
+            .wrapping_add(self.deferred.len() as u64)
+            .wrapping_add(self.watchers.len() as u64)
+            .wrapping_add(self.log.look_at_self())
+    }
+
     /// The head of the journal's entry for a batch just appended, whose bytes the entry carries.
     #[inline(always)]
     pub(crate) fn entry_head(&self, kind: EntryKind, appended: &Appended) -> EntryHead {
@@ -124,13 +138,17 @@ impl Owned {
 pub(crate) struct Partitions {
     slots: Vec<Option<Box<Owned>>>,
     free: Vec<Slot>,
-    by_id: HashMap<PartitionId, Slot, BuildFixedHasher>,
+    /// The slots of a topic's partitions, by their numbers: 16 of them are in one cache line, and a topic is soon known.
+    by_topic: HashMap<TopicId, Vec<Slot>, BuildFixedHasher>,
+    /// How many can be found there.
+    found: usize,
 }
 
 impl Partitions {
     #[inline]
     pub(crate) fn slot_of(&self, id: PartitionId) -> Option<Slot> {
-        self.by_id.get(&id).copied()
+        let slots = self.by_topic.get(&id.topic)?;
+        slots.get(id.index.0 as usize).copied().filter(|&slot| slot != Slot::NONE)
     }
 
     pub(crate) fn add(&mut self, id: PartitionId, config: TopicConfig, log: Log, stage: Stage) -> Slot {
@@ -160,15 +178,33 @@ impl Partitions {
             Slot((self.slots.len() - 1) as u32)
         });
         self.slots[slot.0 as usize] = Some(owned);
-        self.by_id.insert(id, slot);
+        self.show(id, slot);
         slot
+    }
+
+    /// The partition is found by its id from now on.
+    fn show(&mut self, id: PartitionId, slot: Slot) {
+        let index = id.index.0 as usize;
+        let slots = self.by_topic.entry(id.topic).or_default();
+        if slots.len() <= index {
+            slots.resize(index + 1, Slot::NONE);
+        }
+        self.found += usize::from(slots[index] == Slot::NONE);
+        slots[index] = slot;
     }
 
     /// The partition can't be found by its id any more; its slot stays.
     pub(crate) fn hide(&mut self, slot: Slot) {
-        if let Some(owned) = self.get_mut(slot) {
-            let id = owned.id;
-            self.by_id.remove(&id);
+        let Some(owned) = self.get_mut(slot) else { return };
+        let id = owned.id;
+        let Some(slots) = self.by_topic.get_mut(&id.topic) else { return };
+        if let Some(place) = slots.get_mut(id.index.0 as usize) {
+            self.found -= usize::from(*place != Slot::NONE);
+            *place = Slot::NONE;
+        }
+        while slots.pop_if(|&mut last| last == Slot::NONE).is_some() {}
+        if slots.is_empty() {
+            self.by_topic.remove(&id.topic);
         }
     }
 
@@ -206,6 +242,37 @@ impl Partitions {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.by_id.len()
+        self.found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cutwater_model::{LeaderEpoch, PartitionIndex};
+
+    use super::*;
+
+    #[test]
+    fn a_partition_is_found_by_its_id_until_it_is_hidden() {
+        let mut partitions = Partitions::default();
+        let id = |topic: u128, index| PartitionId { topic: TopicId(topic), index: PartitionIndex(index) };
+        let ids = [id(1, 5), id(1, 0), id(2, 0), id(1, 2)];
+        let slots = ids.map(|id| {
+            let log = Log::new(id, LeaderEpoch(0), 1 << 20);
+            partitions.add(id, TopicConfig::default(), log, Stage::Open)
+        });
+        assert_eq!(ids.map(|id| partitions.slot_of(id)), slots.map(Some));
+        let absent = [id(1, 1), id(1, 6), id(1, u32::MAX), id(2, 1), id(3, 0)];
+        assert_eq!(absent.map(|id| partitions.slot_of(id)), [None; 5]);
+        for (at, &slot) in slots.iter().enumerate() {
+            assert_eq!(partitions.len(), ids.len() - at);
+            partitions.hide(slot);
+            partitions.hide(slot);
+            assert_eq!(partitions.slot_of(ids[at]), None);
+            let left = ids.iter().filter(|id| partitions.slot_of(**id).is_some()).count();
+            assert_eq!((left, partitions.len()), (ids.len() - at - 1, ids.len() - at - 1));
+            assert_eq!(partitions.remove(slot).map(|owned| owned.id), Some(ids[at]));
+        }
+        assert!(partitions.by_topic.is_empty());
     }
 }

@@ -145,6 +145,13 @@ impl SegmentIndex {
         self.mark
     }
 
+    /// Reads the entry that the next batch falls into.
+    #[inline]
+    pub(crate) fn look_at_open(&self) -> u64 {
+        let entry = self.pending.back().map_or(0, |entry| u64::from(entry.len));
+        entry.wrapping_add(self.table.last().map_or(0, |row| u64::from(row.position)))
+    }
+
     /// Notes a batch about to be appended at `position`.
     #[inline]
     pub(crate) fn note(

@@ -10,6 +10,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 extern crate alloc;
 
+mod ahead;
 mod append;
 mod bulk;
 mod bytes;

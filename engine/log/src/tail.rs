@@ -192,6 +192,16 @@ impl Tail {
         }
     }
 
+    /// Where the next bytes go, as far as the last chunk has room; `None` where they don't begin in it.
+    #[inline]
+    pub(crate) fn place_of_next(&self, bytes: u32) -> Option<MemoryRange> {
+        let last = self.chunks.back()?;
+        let before = self.end.checked_sub(last.start)?;
+        let room = last.end().checked_sub(self.end)?;
+        let len = u64::from(bytes).min(room) as u32;
+        Some(MemoryRange { at: last.memory.at + before as u32, len })
+    }
+
     /// Copies bytes of the slab to the end; room was reserved.
     pub(crate) fn push_from(&mut self, slab: &mut Slab, from: MemoryRange) {
         let (mut at, mut from_at) = (self.end, from.at);

@@ -152,6 +152,8 @@ pub const TURN_BYTES_MAX: u32 = 256 * KIB;
 pub const TURN_INPUTS_MAX: u32 = 128;
 /// Inputs of one connection before others have their turn.
 pub const VISIT_INPUTS_MAX: u32 = 32;
+/// Batches of one receive that are looked at together before the first of them is taken.
+pub const AHEAD_BATCHES_MAX: usize = 32;
 /// Receive buffers that one connection may hold filled; then the ring stops receiving from it.
 pub const RECEIVED_BUFFERS_MAX: usize = 4;
 /// Bytes that frames of one shard which are not whole yet may take together.

@@ -30,6 +30,7 @@ impl MemoryRange {
 pub struct Slab {
     bytes: &'static mut [u8],
     home: Option<fn(&'static mut [u8])>,
+    bring: Option<fn(&[u8])>,
 }
 
 impl Slab {
@@ -41,7 +42,7 @@ impl Slab {
     pub fn new(bytes: &'static mut [u8]) -> Self {
         assert!((bytes.as_ptr() as usize).is_multiple_of(BLOCK_BYTES), "the slab begins at a block");
         assert!(bytes.len() <= (u32::MAX as usize + 1) - BLOCK_BYTES, "a range names any byte of the slab");
-        Self { bytes, home: None }
+        Self { bytes, home: None, bring: None }
     }
 
     /// How many bytes there are.
@@ -68,6 +69,17 @@ impl Slab {
         &mut self.bytes[range.at as usize..][..range.len as usize]
     }
 
+    /// Has the bytes of a range brought into the core's cache, if the shell knows how, and does not wait for them. They are
+    /// not looked at; a range that does not lie in the slab is left alone.
+    #[inline]
+    pub fn bring(&self, range: MemoryRange) {
+        if let Some(bring) = self.bring
+            && let Some(bytes) = self.bytes.get(range.at as usize..range.end() as usize)
+        {
+            bring(bytes);
+        }
+    }
+
     /// Copies `from` to `to`, which must not overlap it.
     pub fn copy(&mut self, from: MemoryRange, to: u32) {
         self.bytes.copy_within(from.at as usize..from.end() as usize, to as usize);
@@ -77,6 +89,13 @@ impl Slab {
     #[must_use]
     pub fn with_home(mut self, home: fn(&'static mut [u8])) -> Self {
         self.home = Some(home);
+        self
+    }
+
+    /// Has [`Slab::bring`] do that by this.
+    #[must_use]
+    pub fn with_bring(mut self, bring: fn(&[u8])) -> Self {
+        self.bring = Some(bring);
         self
     }
 

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use cutwater_api::{Announced, CloseReason, ConnectionId, NodeFacts, Session};
+use cutwater_api::{Announced, CloseReason, ConnectionId, NodeFacts, Produce, Session, Ticket, Upcoming};
 use cutwater_broker::{Effect, Effects, Input, Landing};
 use cutwater_model::{Now, Slab, limits};
 use cutwater_ring::{Attachment, Clock, Completion, Ring, RingError, Token, Wait};
@@ -36,9 +36,24 @@ pub trait Core {
     /// Takes one input and appends what is to be done.
     fn handle(&mut self, input: Input<'_>, now: Now, effects: &mut Effects);
 
+    /// Takes a produce request, as [`Core::handle`] would.
+    #[inline]
+    fn produce(&mut self, ticket: Ticket, produce: &Produce<'_>, now: Now, effects: &mut Effects) {
+        self.handle(Input::Produce { ticket, produce }, now, effects);
+    }
+
     /// Makes room for the rest of a large batch of which `first` has come, where it will stay. `None`: it is to be handed
     /// in as a whole.
     fn land(&mut self, announced: &Announced, first: &[u8]) -> Option<Landing>;
+
+    /// Whether it gains from being told what is about to be handed in.
+    #[inline]
+    fn looks_ahead(&self) -> bool {
+        false
+    }
+
+    /// These batches are about to be handed in. It changes nothing.
+    fn look_ahead(&self, _upcoming: &[Upcoming]) {}
 
     /// The payload memory that effects and answers name.
     fn slab(&mut self) -> &mut Slab;

@@ -37,7 +37,7 @@ impl Arena {
             // SAFETY: the range is the mapping just made; MADV_HUGEPAGE changes no content. A refusal costs only speed.
             unsafe { libc::madvise(map.address.cast(), whole, libc::MADV_HUGEPAGE) };
         }
-        Ok(Slab::new(map.leak()))
+        Ok(Slab::new(map.leak()).with_bring(bring))
     }
 
     /// Has the system back the first `bytes` of a slab in the background, on the calling thread's core while nobody else
@@ -75,6 +75,23 @@ impl Arena {
     }
 }
 
+/// Starts to load the cache lines that these bytes lie in.
+fn bring(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in bytes.chunks(LINE_BYTES).chain(bytes.last().map(core::slice::from_ref)) {
+        // SAFETY: a prefetch reads nothing that the program sees and faults on no address.
+        unsafe {
+            core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast())
+        };
+    }
+    // Elsewhere the processor is left to find out by itself.
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = bytes;
+}
+
+/// A cache line.
+#[cfg(target_arch = "x86_64")]
+const LINE_BYTES: usize = 64;
 /// As nice as a thread can be.
 const LOWEST_PRIORITY: libc::c_int = 19;
 /// So much is touched at once: a huge page.

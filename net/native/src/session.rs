@@ -1,6 +1,8 @@
 //! The server's machine for one native connection: preface, then frames. Lives on the shard's core, does no I/O.
 
-use cutwater_api::{Announced, CloseReason, NodeFacts, Output, Request, Response, Session, Step, Ticket};
+use cutwater_api::{
+    Announced, CloseReason, NodeFacts, Output, Request, Response, Session, Step, Ticket, Upcoming,
+};
 use cutwater_model::{ErrorKind, limits::FRAME_BYTES_MAX};
 
 use crate::{
@@ -45,6 +47,10 @@ impl Session for ServerSession {
 
     fn announced(&self, bytes: &[u8]) -> Option<Announced> {
         if self.state == State::Open { api::produce::announced(bytes) } else { None }
+    }
+
+    fn upcoming(&self, bytes: &[u8], into: &mut [Upcoming]) -> usize {
+        if self.state == State::Open { api::produce::upcoming(bytes, into) } else { 0 }
     }
 
     #[inline]

@@ -1,7 +1,7 @@
 //! Bytes received become requests: a bounded number in each turn, connections in rotation.
 
 use cutwater_api::{CloseReason, Request, Ticket};
-use cutwater_api::{Session, Step};
+use cutwater_api::{Session, Step, Upcoming};
 use cutwater_broker::{Effects, Input, Landing};
 use cutwater_model::{Now, ShardId, limits};
 use cutwater_ring::{Attachment, Completion, Errno};
@@ -352,11 +352,16 @@ impl<C: Core> Reader<'_, C> {
     /// Reads whole frames from `bytes`, which follow what is assembled; a rest goes to the assembly.
     fn read<S: Session>(&mut self, connection: &mut Connection<S>, bytes: &[u8]) -> (usize, Outcome) {
         let mut at = 0;
+        let mut told = 0;
         while at < bytes.len() || connection.assembly.is_whole() {
             if self.inputs_left == 0 {
                 return (at, Outcome::Spent);
             }
             let look = if connection.assembly.is_empty() {
+                if told == 0 {
+                    told = self.look_ahead(connection, &bytes[at..]);
+                }
+                told -= 1;
                 let look = self.look_at(connection, &bytes[at..]);
                 if let Look::Next(consumed) = look {
                     at += consumed;
@@ -389,6 +394,21 @@ impl<C: Core> Reader<'_, C> {
         (at, Outcome::Drained)
     }
 
+    /// Tells the core which batches come next, and returns how many frames to take until it is told again.
+    #[inline]
+    fn look_ahead<S: Session>(&self, connection: &Connection<S>, bytes: &[u8]) -> usize {
+        if !self.core.looks_ahead() {
+            return usize::MAX;
+        }
+        let mut upcoming = [Upcoming::default(); limits::AHEAD_BATCHES_MAX];
+        let most = limits::AHEAD_BATCHES_MAX.min(self.inputs_left as usize);
+        let told = connection.session.upcoming(bytes, &mut upcoming[..most]);
+        if told > 1 {
+            self.core.look_ahead(&upcoming[..told]);
+        }
+        told.max(1)
+    }
+
     #[inline]
     fn look_at<S: Session>(&mut self, connection: &mut Connection<S>, bytes: &[u8]) -> Look {
         let id = connection.id;
@@ -397,7 +417,7 @@ impl<C: Core> Reader<'_, C> {
             // caches.
             Step::Request { consumed, correlation, request: Request::Produce(ref produce) } => {
                 let ticket = Ticket { connection: id, correlation };
-                self.core.handle(Input::Produce { ticket, produce }, self.now, self.effects);
+                self.core.produce(ticket, produce, self.now, self.effects);
                 Look::Next(consumed)
             }
             Step::Request { consumed, correlation, request } => {

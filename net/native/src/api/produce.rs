@@ -18,7 +18,7 @@
 
 use alloc::vec::Vec;
 
-use cutwater_api::{Announced, Produce, Produced, RequiredAcks};
+use cutwater_api::{Announced, Produce, Produced, RequiredAcks, Upcoming};
 use cutwater_model::limits::FRAME_BYTES_MAX;
 use cutwater_model::{Offset, TimestampMs};
 
@@ -84,6 +84,22 @@ pub(crate) fn announced(bytes: &[u8]) -> Option<Announced> {
     let Produce { partition, acks, .. } = decode_request(&frame).ok()?;
     let correlation = frame.correlation;
     Some(Announced { correlation, partition, acks, batch_at: REQUEST_HEAD_BYTES, batch_bytes })
+}
+
+/// Reads where the batches of the whole requests at the front of some bytes go, up to the first frame of another kind.
+pub(crate) fn upcoming(mut bytes: &[u8], into: &mut [Upcoming]) -> usize {
+    let mut told = 0;
+    for upcoming in into {
+        let Ok(Cut::Whole(frame)) = frame::cut(bytes, FRAME_BYTES_MAX) else { break };
+        if frame.kind != kind::PRODUCE {
+            break;
+        }
+        let Ok(Produce { partition, batch, .. }) = decode_request(&frame) else { break };
+        *upcoming = Upcoming { partition, bytes: batch.len() as u32 };
+        bytes = &bytes[frame.bytes()..];
+        told += 1;
+    }
+    told
 }
 
 #[inline]

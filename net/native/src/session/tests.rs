@@ -1,7 +1,7 @@
 use alloc::{vec, vec::Vec};
 
-use cutwater_api::{Request, Response};
-use cutwater_model::{Offset, ShardId, TopicId};
+use cutwater_api::{Produce, Request, RequiredAcks, Response};
+use cutwater_model::{Offset, PartitionId, PartitionIndex, ShardId, TopicId};
 
 use super::*;
 use crate::{
@@ -252,4 +252,38 @@ fn a_batch_is_announced_as_soon_as_what_stands_before_it_has_come() {
         wrong[5] = 0x40;
         assert_eq!(opened().announced(&wrong[..wrong.len() - 1]), None, "it is told when the frame is whole");
     }
+}
+
+#[test]
+fn the_batches_of_whole_requests_are_told_ahead_up_to_the_first_other_frame() {
+    let batch = batch();
+    let numbered = |index: u32| {
+        let partition = PartitionId { topic: TopicId(7), index: PartitionIndex(index) };
+        let produce = Produce { partition, acks: RequiredAcks::All, batch: &batch };
+        let mut bytes = Vec::new();
+        request::encode(&mut bytes, index, &Request::Produce(produce));
+        bytes
+    };
+    let frames: Vec<u8> = (0..5).flat_map(numbered).collect();
+    let each = frames.len() / 5;
+    let told = |bytes: &[u8], places: usize| {
+        let mut into = vec![Upcoming::default(); places];
+        let count = opened().upcoming(bytes, &mut into);
+        into.truncate(count);
+        assert!(into.iter().all(|upcoming| upcoming.bytes as usize == batch.len()));
+        into.iter().map(|upcoming| upcoming.partition.index.0).collect::<Vec<_>>()
+    };
+    for come in 0..=frames.len() {
+        let whole: Vec<u32> = (0..(come / each) as u32).collect();
+        assert_eq!(told(&frames[..come], 9), whole, "{come} bytes");
+        assert_eq!(told(&frames[..come], 2), whole[..whole.len().min(2)]);
+    }
+    let mut other = frames.clone();
+    other[3 * each + 4] = kind::PING;
+    assert_eq!(told(&other, 9), [0, 1, 2]);
+    let mut wrong = frames.clone();
+    wrong[2 * each..2 * each + 4].fill(0xff);
+    assert_eq!(told(&wrong, 9), [0, 1], "a length that no frame has");
+    let mut into = [Upcoming::default(); 4];
+    assert_eq!(ServerSession::new(FACTS).upcoming(&frames, &mut into), 0, "before the preface");
 }

@@ -1,3 +1,5 @@
+use std::cell::RefCell;
+
 use cutwater_api::{Announced, ConnectionId, NodeFacts, Output, Request, Response};
 use cutwater_broker::Landing;
 use cutwater_model::{Slab, TopicId};
@@ -29,6 +31,24 @@ impl Session for LengthSession {
         Step::Request { consumed: 4 + length, correlation: number, request }
     }
 
+    fn upcoming(&self, mut bytes: &[u8], into: &mut [Upcoming]) -> usize {
+        let mut told = 0;
+        for upcoming in into {
+            let Some((length, rest)) = bytes.split_first_chunk::<4>() else { break };
+            let length = u32::from_le_bytes(*length);
+            let Some((body, rest)) =
+                rest.split_at_checked(length as usize).filter(|(body, _)| !body.is_empty())
+            else {
+                break;
+            };
+            upcoming.partition.index.0 = u32::from(body[0]);
+            upcoming.bytes = length;
+            bytes = rest;
+            told += 1;
+        }
+        told
+    }
+
     fn announced(&self, _: &[u8]) -> Option<Announced> {
         None
     }
@@ -41,6 +61,8 @@ impl Session for LengthSession {
 /// Takes note of the requests it is handed.
 struct Listener {
     heard: Vec<u32>,
+    /// What it was told is about to come, and how many had come then.
+    told: RefCell<Vec<(usize, Vec<u32>)>>,
     slab: Slab,
 }
 
@@ -49,6 +71,15 @@ impl Core for Listener {
         if let Input::Request { ticket, .. } | Input::Produce { ticket, .. } = input {
             self.heard.push(ticket.correlation);
         }
+    }
+
+    fn looks_ahead(&self) -> bool {
+        true
+    }
+
+    fn look_ahead(&self, upcoming: &[Upcoming]) {
+        let numbers = upcoming.iter().map(|upcoming| upcoming.partition.index.0).collect();
+        self.told.borrow_mut().push((self.heard.len(), numbers));
     }
 
     fn land(&mut self, _: &Announced, _: &[u8]) -> Option<Landing> {
@@ -74,7 +105,11 @@ impl Bench {
         let socket = std::fs::File::open("/dev/null").unwrap().into();
         let id = ConnectionId { slot: 0, generation: 1 };
         Self {
-            core: Listener { heard: Vec::new(), slab: Arena::leak(4096, false).unwrap() },
+            core: Listener {
+                heard: Vec::new(),
+                told: RefCell::default(),
+                slab: Arena::leak(4096, false).unwrap(),
+            },
             effects: Effects::new(1),
             assemblies: AssemblyPool::new(1 << 20),
             connection: Connection::new(id, socket, LengthSession, 0),
@@ -144,6 +179,21 @@ fn a_share_that_is_spent_leaves_the_rest_for_the_next_visit() {
         assert!(outcome == Outcome::Spent || at == bytes.len());
     }
     assert_eq!(bench.core.heard, numbers);
+}
+
+#[test]
+fn the_core_is_told_of_each_batch_once_before_any_of_them_is_handed_in() {
+    let bytes: Vec<u8> = (0..100).flat_map(|number| frame(number, 20)).collect();
+    let mut bench = Bench::new();
+    let (consumed, outcome) = bench.read(&bytes, 70);
+    assert_eq!(outcome, Outcome::Spent);
+    assert_eq!(bench.read(&bytes[consumed..], 100).1, Outcome::Drained);
+    let all: Vec<u32> = (0..100).collect();
+    assert_eq!(bench.core.heard, all);
+    let told = bench.core.told.borrow();
+    assert!(told.iter().all(|(heard, numbers)| numbers.first() == Some(&(*heard as u32))));
+    assert!(told.iter().all(|(_, numbers)| numbers.len() <= limits::AHEAD_BATCHES_MAX));
+    assert_eq!(told.iter().flat_map(|(_, numbers)| numbers).copied().collect::<Vec<_>>(), all);
 }
 
 #[test]
