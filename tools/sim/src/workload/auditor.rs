@@ -5,13 +5,22 @@ use std::collections::BTreeMap;
 use cutwater_api::{
     Fetch, FetchPart, FetchedPart, ListOffsets, ListOffsetsPart, ListedOffset, OffsetSpec, Response,
 };
-use cutwater_model::{Offset, PartitionId};
+use cutwater_model::{Offset, PartitionId, limits};
 
 use super::reader::judge_read_error;
 use super::{Client, Hands, misfit};
 use crate::finding::{Checked, Finding};
 use crate::oracle::{Oracle, Shown};
 use crate::request::Sent;
+
+/// How long it waits after an answer that brought nothing.
+const PATIENCE_US: u64 = 100_000;
+/// So many of them say that there is nothing: a peer that takes nothing may hold a small memory for ten seconds, and
+/// until it is closed nothing is read from the disk.
+const EMPTY_ANSWERS_SURE: u32 = 120;
+const EMPTY_ANSWERS_MAX: u32 = 200;
+
+const _: () = assert!(PATIENCE_US * EMPTY_ANSWERS_SURE as u64 > limits::SEND_STALL_US_MAX);
 
 /// Where it is.
 #[derive(Debug, Default)]
@@ -114,7 +123,10 @@ impl Auditor {
         let before = *position;
         let shown = Shown { from: *position, bytes: &part.bytes, high_watermark: part.high_watermark };
         *position = hands.oracle.on_read(part.partition, shown)?;
-        if part.bytes.is_empty() && self.empty_answers > 2 && hands.oracle.may_lack(part.partition) {
+        if part.bytes.is_empty()
+            && self.empty_answers > EMPTY_ANSWERS_SURE
+            && hands.oracle.may_lack(part.partition)
+        {
             // It goes on behind what a crash, or rot, may have taken: an end with nothing before it.
             hands.oracle.on_end(part.partition, *position, *end)?;
             *position = *end;
@@ -157,12 +169,12 @@ impl Client for Auditor {
                     moved |= self.on_part(part, hands)?;
                 }
                 self.empty_answers = if moved { 0 } else { self.empty_answers + 1 };
-                if self.empty_answers > 200 {
+                if self.empty_answers > EMPTY_ANSWERS_MAX {
                     let seen = format!("{:?} get no further", self.positions);
                     return Err(Finding::new("what is committed can be read", seen));
                 }
                 self.stage = Stage::Reading;
-                hands.wake_after(if moved { 0 } else { 2_000 });
+                hands.wake_after(if moved { 0 } else { PATIENCE_US });
                 Ok(())
             }
             (_, Response::Refused(kind)) => {

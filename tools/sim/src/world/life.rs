@@ -133,7 +133,8 @@ impl World {
     pub(super) fn audit(&mut self) -> Checked {
         let auditor = self.add_client(Box::new(Auditor::alone()));
         self.connect(auditor)?;
-        let end_us = self.now_us + PATIENCE_US;
+        // It has to be sure of the end of each partition that a crash may have shortened.
+        let end_us = self.now_us + 10 * PATIENCE_US;
         while !self.peers[auditor].client.is_done() && self.now_us < end_us && self.step()? {}
         if !self.peers[auditor].client.is_done() {
             let seen = format!("{:?}", self.peers[auditor].waiting);
