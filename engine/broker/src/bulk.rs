@@ -1,12 +1,14 @@
 //! Large batches on their way straight to their segment (STORAGE.md section 2).
 //!
-//! Written by the partition's own writes, durable, at full length; only then does the reference enter a group (B1).
-//! Several may be under way, and their references enter in the order of their offsets. Smaller batches, whose bytes the
-//! journal carries, wait behind them (B2).
+//! Written by the partition's own writes, durable, at full length. The reference to such a batch is journaled meanwhile;
+//! the batch is acknowledged, and shown, when both are durable and so are those before it (B1). Several may be under way,
+//! and their references enter the groups in the order of their offsets. Smaller batches, whose bytes the journal
+//! carries, wait until those before them are whole, so that their entries prove it to a recovery (B2).
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use cutwater_journal::{EntryHead, EntryKind};
+use cutwater_journal::{EntryHead, EntryKind, Sequence};
 use cutwater_log::{Appended, BulkPlan, BulkRef};
 use cutwater_model::storage::StorageErrorKind;
 use cutwater_model::{ErrorKind, Now};
@@ -24,7 +26,39 @@ pub(crate) struct Bulk {
     pending: Pending,
     plan: Option<BulkPlan>,
     writes_left: usize,
+    reference: Reference,
     begun_us: u64,
+}
+
+/// Where the journal's reference to a batch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reference {
+    /// In no group yet.
+    Due,
+    /// In a group that is open or on its way.
+    Journaled,
+    /// In this durable group.
+    Durable(Sequence),
+}
+
+impl Bulk {
+    /// All of it is durable in the segment.
+    fn is_whole(&self) -> bool {
+        self.plan.is_some() && self.writes_left == 0
+    }
+
+    /// The durable group that the batch needs until it is done.
+    pub(crate) fn needed_from(&self) -> Option<Sequence> {
+        match self.reference {
+            Reference::Durable(sequence) => Some(sequence),
+            Reference::Due | Reference::Journaled => None,
+        }
+    }
+}
+
+/// Whether all large batches under way are durable in the segment and have their references in groups.
+pub(crate) fn are_whole(bulks: &VecDeque<Bulk>) -> bool {
+    bulks.iter().all(|bulk| bulk.is_whole() && bulk.reference != Reference::Due)
 }
 
 impl Shard {
@@ -40,7 +74,16 @@ impl Shard {
         if let Some(owned) = self.partitions.get_mut(slot) {
             let number = owned.bulks.back().map_or(0, |last| last.number.wrapping_add(1));
             let (appended, begun_us) = (*appended, now.mono_us);
-            owned.bulks.push_back(Bulk { number, appended, pending, plan: None, writes_left: 0, begun_us });
+            let reference = Reference::Due;
+            owned.bulks.push_back(Bulk {
+                number,
+                appended,
+                pending,
+                plan: None,
+                writes_left: 0,
+                reference,
+                begun_us,
+            });
         }
         self.plan_bulk(slot, effects);
     }
@@ -64,11 +107,8 @@ impl Shard {
             let (file, at, memory) = (write.file, write.at, write.memory);
             effects.push(Effect::Write { op, file, at, memory, durable: true });
         }
-        let is_written = plan.writes.is_empty();
         bulk.plan = Some(plan);
-        if is_written {
-            self.refer_to_bulks(slot);
-        }
+        self.refer_to_bulks(slot);
     }
 
     /// One write of a bulk batch is durable, or failed.
@@ -106,7 +146,7 @@ impl Shard {
             self.give_up_bulks(slot, ErrorKind::StorageError, effects);
             return;
         }
-        self.refer_to_bulks(slot);
+        while self.end_bulk(slot, effects) {}
     }
 
     /// A segment of the partition failed, or its topic is deleted: its large batches will not be journaled. Those whose
@@ -126,7 +166,7 @@ impl Shard {
         }
     }
 
-    /// The references to durable bulk batches enter the open group, in the order of their offsets, or wait for room there.
+    /// References to bulk batches enter the open group, in the order of their offsets, or wait for room there.
     fn refer_to_bulks(&mut self, slot: Slot) {
         if !self.try_refer(slot) && !self.referring.contains(&slot) {
             self.referring.push(slot);
@@ -143,9 +183,10 @@ impl Shard {
     /// False: there was no room for one of them.
     fn try_refer(&mut self, slot: Slot) -> bool {
         while let Some(owned) = self.partitions.get_mut(slot)
-            && let Some(Bulk { appended, pending, plan: Some(plan), writes_left: 0, .. }) =
-                owned.bulks.front()
             && !self.commit.has_failed
+            && let Some(index) = owned.bulks.iter().position(|bulk| bulk.reference == Reference::Due)
+            && let Some(bulk) = owned.bulks.get(index)
+            && let Some(plan) = &bulk.plan
         {
             let remainder = owned.log.bulk_remainder(plan);
             let payload_bytes = BulkRef::BYTES + remainder.len as usize;
@@ -155,19 +196,54 @@ impl Shard {
             self.scratch.clear();
             self.scratch.extend_from_slice(self.slab.get(remainder));
             let head = EntryHead {
-                bulk_bytes: appended.len,
+                bulk_bytes: bulk.appended.len,
                 arrival: plan.entry.arrival,
-                ..owned.entry_head(EntryKind::BulkRef, appended)
+                ..owned.entry_head(EntryKind::BulkRef, &bulk.appended)
             };
-            let fixed = plan.entry.encode();
+            let earliest = owned.bulks.range(..index).find(|earlier| !earlier.is_whole()).unwrap_or(bulk);
+            let fixed = BulkRef { whole_before: earliest.appended.base_offset, ..plan.entry }.encode();
             let payload = [&fixed[..], &self.scratch];
-            self.commit.push(&mut self.slab, &head, &payload, slot, &mut owned.mark, appended.end);
-            self.commit.answer_later(*pending);
-            owned.log.bulk_written(plan);
-            owned.bulks.pop_front();
+            owned.referred_in =
+                self.commit.push_reference(&mut self.slab, &head, &payload, slot, bulk.number);
+            if let Some(bulk) = owned.bulks.get_mut(index) {
+                bulk.reference = Reference::Journaled;
+            }
             self.note_dirty(slot);
-            self.hurry_unsettled(slot);
         }
         true
+    }
+
+    /// The group with the reference to a bulk batch is durable.
+    pub(crate) fn reference_durable(&mut self, slot: Slot, number: u32, sequence: Sequence) {
+        let Some(owned) = self.partitions.get_mut(slot) else { return };
+        if let Some(bulk) = owned.bulks.iter_mut().find(|bulk| bulk.number == number) {
+            bulk.reference = Reference::Durable(sequence);
+        }
+    }
+
+    /// Goes on with the batch of a durable reference, if it is the partition's next one.
+    pub(crate) fn end_referred_bulk(&mut self, slot: Slot, number: u32, effects: &mut Effects) {
+        let first = self.partitions.get(slot).and_then(|owned| owned.bulks.front());
+        if first.is_some_and(|bulk| bulk.number == number) {
+            self.end_bulk(slot, effects);
+        }
+    }
+
+    /// Acknowledges the oldest bulk batch if it is whole and its reference durable; says whether it was.
+    fn end_bulk(&mut self, slot: Slot, effects: &mut Effects) -> bool {
+        if let Some(owned) = self.partitions.get_mut(slot)
+            && let Some(bulk) = owned.bulks.front().filter(|bulk| bulk.is_whole())
+            && let Reference::Durable(sequence) = bulk.reference
+            && let Some(bulk) = owned.bulks.pop_front()
+        {
+            if let Some(plan) = &bulk.plan {
+                owned.log.bulk_written(plan);
+            }
+            self.partition_durable(slot, bulk.appended.end, sequence);
+            self.answer_produced(&bulk.pending, effects);
+            self.hurry_unsettled(slot);
+            return true;
+        }
+        false
     }
 }

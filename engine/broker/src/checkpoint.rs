@@ -16,6 +16,7 @@ use cutwater_model::storage::StorageErrorKind;
 use cutwater_model::topic::Durability;
 use cutwater_model::{FileName, MemoryRange, Now, PartitionId, PartitionIndex, Slab, TopicId};
 
+use crate::bulk::Bulk;
 use crate::effect::{Effect, Effects};
 use crate::partition::{Owned, Slot, Stage};
 use crate::shard::{Purpose, Shard};
@@ -201,7 +202,10 @@ impl Shard {
             return;
         }
         let flushed = owned.log.flushed_end();
-        let is_all = flushed.end.offset >= owned.log.durable().offset;
+        // A reference before the place to a batch that is not whole yet is still needed.
+        let needed = owned.bulks.front().and_then(Bulk::needed_from);
+        let is_all = flushed.end.offset >= owned.log.durable().offset
+            && needed.is_none_or(|needed| needed > from.after.sequence);
         if is_all || flushed.sequence >= from.after.sequence.0 {
             owned.is_unsettled = false;
             *unsettled = unsettled.saturating_sub(1);

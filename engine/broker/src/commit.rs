@@ -23,6 +23,15 @@ struct Touched {
     end: LogEnd,
 }
 
+/// What follows when a group is durable, in the order of its entries.
+#[derive(Debug)]
+enum Due {
+    /// A batch that the group carries is answered.
+    Answer(Pending),
+    /// The reference to a large batch, by its number, is durable (`bulk.rs`).
+    Reference(Slot, u32),
+}
+
 /// One group from its first entry to its flush.
 #[derive(Debug, Default)]
 struct Group {
@@ -31,7 +40,9 @@ struct Group {
     buffer: MemoryRange,
     builder: GroupBuilder,
     sequence: Sequence,
-    pending: Vec<Pending>,
+    due: Vec<Due>,
+    /// Whether there are references among what is due.
+    has_references: bool,
     touched: Vec<Touched>,
     opened_us: u64,
     submitted_us: u64,
@@ -117,11 +128,30 @@ impl Commit {
         payload.map_or_else(MemoryRange::default, |(at, len)| MemoryRange { at, len })
     }
 
+    /// Writes the reference to a large batch into the open group, which has room for it; says that group's number. Whether
+    /// the partition has reached the batch's end when it is durable depends on the batch too.
+    pub(crate) fn push_reference(
+        &mut self,
+        slab: &mut Slab,
+        head: &EntryHead,
+        payload: &[&[u8]],
+        slot: Slot,
+        bulk: u32,
+    ) -> u64 {
+        if let Some(open) = &mut self.open {
+            let pushed = open.builder.push(slab.get_mut(open.buffer), head, payload);
+            debug_assert!(pushed.is_some(), "the room was made before");
+            open.due.push(Due::Reference(slot, bulk));
+            open.has_references = true;
+        }
+        self.number
+    }
+
     /// The answer to a batch waits for the open group.
     #[inline(always)]
     pub(crate) fn answer_later(&mut self, pending: Pending) {
         if let Some(open) = &mut self.open {
-            open.pending.push(pending);
+            open.due.push(Due::Answer(pending));
         }
     }
 
@@ -231,14 +261,24 @@ impl Shard {
     }
 
     fn group_durable(&mut self, mut group: Group, now: Now, effects: &mut Effects) {
-        let batches = group.pending.len() as u64;
+        let batches = group.due.len() as u64;
         self.stages.gather.record(group.submitted_us.saturating_sub(group.opened_us), batches);
         self.stages.flush.record(now.mono_us.saturating_sub(group.submitted_us), batches);
+        if core::mem::take(&mut group.has_references) {
+            for due in &group.due {
+                if let Due::Reference(slot, bulk) = due {
+                    self.reference_durable(*slot, *bulk, group.sequence);
+                }
+            }
+        }
         for touched in group.touched.drain(..) {
             self.partition_durable(touched.slot, touched.end, group.sequence);
         }
-        for pending in group.pending.drain(..) {
-            self.answer_produced(&pending, effects);
+        for due in group.due.drain(..) {
+            match due {
+                Due::Answer(pending) => self.answer_produced(&pending, effects),
+                Due::Reference(slot, bulk) => self.end_referred_bulk(slot, bulk, effects),
+            }
         }
         self.commit.free.push(group);
     }
@@ -256,8 +296,10 @@ impl Shard {
         groups.extend(self.commit.closed.drain(..));
         groups.extend(open);
         for mut group in groups {
-            for pending in group.pending.drain(..) {
-                if !pending.is_answered {
+            for due in group.due.drain(..) {
+                if let Due::Answer(pending) = due
+                    && !pending.is_answered
+                {
                     self.refuse(pending.asker, ErrorKind::StorageError, effects);
                 }
             }

@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 
 use crate::bulk::Bulk;
 use crate::commit::Mark;
-use crate::produce::{Asker, Waiting};
+use crate::deferred::Deferred;
 use crate::readers::Watcher;
 
 /// Index of a partition in its shard's table. It is used again only when nothing names it any more.
@@ -44,20 +44,6 @@ pub(crate) enum Folder {
     Missing,
     BeingMade,
     There,
-}
-
-/// A batch that found no room.
-#[derive(Debug)]
-pub(crate) struct Deferred {
-    pub(crate) asker: Asker,
-    pub(crate) batch: Waiting,
-}
-
-impl Deferred {
-    /// What it takes in memory with a batch of so many bytes.
-    pub(crate) const fn bytes(batch_bytes: usize) -> u64 {
-        (size_of::<Self>() + batch_bytes) as u64
-    }
 }
 
 /// One partition.
@@ -91,6 +77,8 @@ pub(crate) struct Owned {
     pub(crate) log: Log,
     /// Bytes of batches that are on their way into pages made for them.
     pub(crate) landing_bytes: u64,
+    /// The last group with a reference to a large batch of it; 0 for none.
+    pub(crate) referred_in: u64,
     /// Disk operations under way that name its files.
     pub(crate) ops: u32,
     /// Answers on their way that hold its pages.
@@ -163,6 +151,7 @@ impl Partitions {
             mark: Mark::default(),
             bulks: VecDeque::new(),
             landing_bytes: 0,
+            referred_in: 0,
             deferred: VecDeque::new(),
             watchers: Vec::new(),
             is_woken: false,

@@ -2,21 +2,20 @@
 //!
 //! The way of a small batch: checked in one pass, stamped and copied once into the partition's tail pages and once
 //! into the open group. A large one goes straight from the tail to its segment (`bulk.rs`). What finds no room
-//! waits in a copy, and its connection is paused meanwhile.
-
-use alloc::vec::Vec;
+//! waits (`deferred.rs`).
 
 use cutwater_api::{ConnectionId, Produce, Produced, RequiredAcks, Ticket};
 use cutwater_journal::{EntryKind, Sequence};
 use cutwater_log::{Appended, Landed, LogEnd, NoRoom, ProducerBatch, ProducerVerdict};
 use cutwater_model::batch::{self, Header, Limits, TimestampPatch};
-use cutwater_model::limits::{BULKS_IN_FLIGHT_MAX, DEFERRED_BYTES_MAX, MEMORY_AHEAD_RECORDS_MAX};
+use cutwater_model::limits::{BULKS_IN_FLIGHT_MAX, MEMORY_AHEAD_RECORDS_MAX};
 use cutwater_model::topic::{Durability, TimestampType};
 use cutwater_model::{ErrorKind, Now, Offset, ShardId, Slab, TimestampMs};
 
+use crate::bulk::{Bulk, are_whole};
 use crate::effect::{Ack, Effects};
 use crate::message::Message;
-use crate::partition::{Deferred, Owned, Slot, Stage};
+use crate::partition::{Owned, Slot, Stage};
 use crate::shard::Shard;
 
 /// Who waits for the answer to a batch.
@@ -82,7 +81,7 @@ pub(crate) enum Incoming<'a> {
 }
 
 impl Incoming<'_> {
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self {
             Self::Received(bytes) => bytes.len(),
             Self::Landed(landed) => landed.len as usize,
@@ -97,26 +96,8 @@ impl Incoming<'_> {
     }
 }
 
-/// A batch that waits for room.
-#[derive(Debug)]
-pub(crate) enum Waiting {
-    /// In a copy.
-    Copied(Vec<u8>),
-    /// In its pages.
-    Landed(Landed),
-}
-
-impl Waiting {
-    fn incoming(&self) -> Incoming<'_> {
-        match self {
-            Self::Copied(bytes) => Incoming::Received(bytes),
-            Self::Landed(landed) => Incoming::Landed(*landed),
-        }
-    }
-}
-
 /// Why a batch was not appended.
-enum Refusal {
+pub(crate) enum Refusal {
     /// It never will be.
     Final(ErrorKind),
     /// There is no room for it now.
@@ -167,107 +148,8 @@ impl Shard {
         }
     }
 
-    /// A batch that found no room is copied, unless it lies in pages already; its connection is paused until it is
-    /// appended (DESIGN.md section 5). So one connection has little that waits, but a shard may have thousands of them:
-    /// over the bound of all a batch has to be sent again.
-    #[cold]
-    fn defer(&mut self, asker: Asker, slot: Slot, batch: Incoming<'_>, effects: &mut Effects) {
-        let taken = Deferred::bytes(batch.len());
-        if self.deferred_bytes + taken > DEFERRED_BYTES_MAX {
-            self.refuse_batch(asker, batch, ErrorKind::ThrottlingQuotaExceeded, effects);
-            return;
-        }
-        let Some(owned) = self.partitions.get_mut(slot) else { return };
-        self.deferred_bytes += taken;
-        if owned.deferred.is_empty() {
-            self.deferring.push(slot);
-        }
-        let waiting = match batch {
-            Incoming::Received(bytes) => Waiting::Copied(bytes.to_vec()),
-            Incoming::Landed(landed) => Waiting::Landed(landed),
-        };
-        owned.deferred.push_back(Deferred { asker, batch: waiting });
-        self.counters.batches_deferred += 1;
-        if asker.origin.shard == self.config.shard {
-            self.connections.deferred(asker.ticket.connection, batch.len(), effects);
-        }
-    }
-
-    #[cold]
-    fn refuse_batch(&mut self, asker: Asker, batch: Incoming<'_>, kind: ErrorKind, effects: &mut Effects) {
-        self.give_back(batch);
-        self.refuse(asker, kind, effects);
-    }
-
-    /// A batch is not appended: the pages it lies in are free.
-    #[cold]
-    fn give_back(&mut self, batch: Incoming<'_>) {
-        if let Incoming::Landed(landed) = batch {
-            self.pages.free(landed.pages);
-        }
-    }
-
-    /// Batches that waited for room are tried again, in their order, as far as there is room.
-    pub(crate) fn retry_all_deferred(&mut self, now: Now, effects: &mut Effects) {
-        if self.deferring.is_empty() {
-            return;
-        }
-        let deferring = core::mem::take(&mut self.deferring);
-        for slot in deferring {
-            self.retry_deferred(slot, now, effects);
-            if self.partitions.get(slot).is_some_and(|owned| !owned.deferred.is_empty()) {
-                self.deferring.push(slot);
-            }
-        }
-    }
-
-    fn retry_deferred(&mut self, slot: Slot, now: Now, effects: &mut Effects) {
-        while let Some(waiting) = self.partitions.get_mut(slot).and_then(|owned| owned.deferred.pop_front()) {
-            match self.append_deferred(&waiting, slot, now, effects) {
-                Ok(()) => {}
-                Err(Refusal::NoRoomNow) => {
-                    if let Some(owned) = self.partitions.get_mut(slot) {
-                        owned.deferred.push_front(waiting);
-                    }
-                    return;
-                }
-                Err(Refusal::Final(kind)) => {
-                    self.refuse_batch(waiting.asker, waiting.batch.incoming(), kind, effects);
-                }
-            }
-            self.undefer(&waiting, effects);
-        }
-    }
-
-    #[inline(never)]
-    fn append_deferred(
-        &mut self,
-        waiting: &Deferred,
-        slot: Slot,
-        now: Now,
-        effects: &mut Effects,
-    ) -> Result<(), Refusal> {
-        self.append(waiting.asker, slot, waiting.batch.incoming(), now, effects)
-    }
-
-    fn undefer(&mut self, waited: &Deferred, effects: &mut Effects) {
-        let bytes = waited.batch.incoming().len();
-        self.deferred_bytes -= Deferred::bytes(bytes);
-        if waited.asker.origin.shard == self.config.shard {
-            self.connections.undeferred(waited.asker.ticket.connection, bytes, effects);
-        }
-    }
-
-    /// Everything that waits for room in a partition is told why there will be none.
-    pub(crate) fn refuse_deferred(&mut self, slot: Slot, kind: ErrorKind, effects: &mut Effects) {
-        while let Some(waiting) = self.partitions.get_mut(slot).and_then(|owned| owned.deferred.pop_front()) {
-            self.refuse_batch(waiting.asker, waiting.batch.incoming(), kind, effects);
-            self.undefer(&waiting, effects);
-        }
-    }
-
     #[inline(always)]
-    fn append(
+    pub(crate) fn append(
         &mut self,
         asker: Asker,
         slot: Slot,
@@ -321,9 +203,10 @@ impl Shard {
             check_ahead(owned, i64::from(summary.record_count))?;
         }
         let is_small = batch.len() < self.config.bulk_bytes_least as usize;
-        // B2: an entry that carries its batch comes after the references to those before it.
-        let bulks_max = if is_small { 0 } else { BULKS_IN_FLIGHT_MAX - 1 };
-        if owned.bulks.len() > bulks_max {
+        // B2: an entry that carries its batch says that those before it are whole.
+        let must_wait =
+            if is_small { !are_whole(&owned.bulks) } else { owned.bulks.len() >= BULKS_IN_FLIGHT_MAX };
+        if must_wait {
             return Err(Refusal::NoRoomNow);
         }
         if is_small && !self.commit.make_room(&self.slab, batch.len(), now) {
@@ -515,6 +398,9 @@ impl Shard {
     #[inline]
     pub(crate) fn partition_durable(&mut self, slot: Slot, end: LogEnd, sequence: Sequence) {
         let Some(owned) = self.partitions.get_mut(slot) else { return };
+        // The group may hold a reference to a batch that is not whole yet: then it is still needed.
+        let needed = owned.bulks.front().and_then(Bulk::needed_from);
+        let sequence = needed.map_or(sequence, |needed| sequence.min(Sequence(needed.0 - 1)));
         owned.log.set_durable(end, sequence.0);
         owned.high_watermark = owned.high_watermark.max(end);
         // A large batch that begins a segment waits for the last block of the one before, which is written once it is

@@ -1,11 +1,12 @@
 //! The partitions of a starting shard, while the checkpoint and the journal bring them back.
 
+use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use cutwater_journal::scan::GroupInfo;
 use cutwater_journal::{Entry, EntryKind};
-use cutwater_log::{Pages, Partition, ReplayEntry, Replayed, SpacePlan, carried};
+use cutwater_log::{BulkRef, Pages, Partition, ReplayEntry, Replayed, SpacePlan, carried};
 use cutwater_metadata::Image;
 use cutwater_model::hash::BuildFixedHasher;
 use cutwater_model::limits::{BLOCK_BYTES, LOSS_SKIPS_RECORDS, MEMORY_AHEAD_RECORDS_MAX};
@@ -28,9 +29,14 @@ pub(crate) struct Recovered {
     /// Entries were applied that no checkpoint names.
     is_dirty: bool,
     /// Why it takes no appends, if something of it is missing (R3).
-    quarantine: Option<String>,
+    pub(crate) quarantine: Option<String>,
     /// How many gaps of the journal lie before its last entry: of those it has lost nothing.
     gaps_passed: u32,
+    /// The checkpoint or the journal names it. Else it may be in those of another shard.
+    is_known: bool,
+    /// References to large batches that no later entry says to be whole yet, in their order. As many as are under way at
+    /// once, and small.
+    pub(crate) held: VecDeque<Vec<u8>>,
 }
 
 /// The partitions of a shard on their way back.
@@ -113,12 +119,20 @@ impl<'a> Recovering<'a> {
     fn add(&mut self, log: Partition, config: TopicConfig) -> usize {
         let index = self.partitions.len();
         self.by_id.insert(log.id(), index);
-        self.partitions.push(Recovered { log, config, is_dirty: false, quarantine: None, gaps_passed: 0 });
+        self.partitions.push(Recovered {
+            log,
+            config,
+            is_dirty: false,
+            quarantine: None,
+            gaps_passed: 0,
+            is_known: true,
+            held: VecDeque::new(),
+        });
         index
     }
 
     /// Something of the partition is missing: it is kept as far as it goes, and takes no appends.
-    fn set_apart(&mut self, index: usize, why: String) {
+    pub(crate) fn set_apart(&mut self, index: usize, why: String) {
         let Some(recovered) = self.partitions.get_mut(index).filter(|it| it.quarantine.is_none()) else {
             return;
         };
@@ -134,15 +148,20 @@ impl<'a> Recovering<'a> {
         entry: &Entry<'_>,
     ) -> Result<(), StartError> {
         let head = &entry.head;
-        let replayed = match head.kind {
-            EntryKind::Data => ReplayEntry::Data {
-                segment: head.segment_base,
-                position: head.position,
-                arrival: head.arrival,
-                batches: entry.payload,
-            },
-            EntryKind::BulkRef => ReplayEntry::BulkRef { payload: entry.payload },
-            EntryKind::LogStart => ReplayEntry::LogStart { offset: head.base_offset },
+        // What the entry is, and up to where large batches before it are whole (B1, B2).
+        let (replayed, whole_before) = match head.kind {
+            EntryKind::Data => {
+                let (segment, position, arrival) = (head.segment_base, head.position, head.arrival);
+                let data = ReplayEntry::Data { segment, position, arrival, batches: entry.payload };
+                (Some(data), head.base_offset)
+            }
+            EntryKind::BulkRef => {
+                let reference = BulkRef::decode(entry.payload);
+                (None, reference.map_or(Offset(0), |(reference, ..)| reference.whole_before))
+            }
+            EntryKind::LogStart => {
+                (Some(ReplayEntry::LogStart { offset: head.base_offset }), head.base_offset)
+            }
             // Nothing writes the other kinds yet.
             EntryKind::Truncate | EntryKind::Adopt | EntryKind::Release | EntryKind::CheckpointMark => {
                 return Ok(());
@@ -166,7 +185,14 @@ impl<'a> Recovering<'a> {
             return Ok(());
         }
         log.set_epoch(log.epoch().max(head.leader_epoch));
-        self.replay(storage, index, replayed)
+        self.replay_held(storage, index, whole_before)?;
+        match replayed {
+            Some(replayed) => self.replay(storage, index, replayed).map(drop),
+            None => {
+                self.hold(index, entry.payload);
+                Ok(())
+            }
+        }
     }
 
     /// What a failed segment may have lacked when the checkpoint was written (E2).
@@ -183,21 +209,21 @@ impl<'a> Recovering<'a> {
         Ok(())
     }
 
-    fn replay(
+    pub(crate) fn replay(
         &mut self,
         storage: &mut dyn Storage,
         index: usize,
         entry: ReplayEntry<'_>,
-    ) -> Result<(), StartError> {
+    ) -> Result<Replayed, StartError> {
         self.entries += 1;
         for attempt in 0..3 {
             let recovered = &mut self.partitions[index];
             match recovered.log.replay(&mut self.slab, &mut self.pages, entry) {
                 Ok(Replayed::Applied) => {
                     recovered.is_dirty = true;
-                    return Ok(());
+                    return Ok(Replayed::Applied);
                 }
-                Ok(Replayed::Already) => return Ok(()),
+                Ok(replayed @ (Replayed::Already | Replayed::Torn)) => return Ok(replayed),
                 // What is not the partition's is not written over, and the memory doesn't hold more.
                 Ok(Replayed::Drain) if recovered.log.is_fenced() => return Err(self.finds_no_place(index)),
                 // First the partition itself makes room, then everybody.
@@ -207,7 +233,7 @@ impl<'a> Recovering<'a> {
                     recovered.log.mark_incomplete();
                     recovered.is_dirty = true;
                     self.set_apart(index, error.to_string());
-                    return Ok(());
+                    return Ok(Replayed::Already);
                 }
             }
         }
@@ -225,7 +251,11 @@ impl<'a> Recovering<'a> {
         StartError::Partition { shard: self.shard, partition: recovered.log.id().to_string(), why }
     }
 
-    fn drain_partition(&mut self, storage: &mut dyn Storage, index: usize) -> Result<(), StartError> {
+    pub(crate) fn drain_partition(
+        &mut self,
+        storage: &mut dyn Storage,
+        index: usize,
+    ) -> Result<(), StartError> {
         let log = &mut self.partitions[index].log;
         if let Some(why) = drain(storage, &mut self.slab, &mut self.pages, log)? {
             self.set_apart(index, why);
@@ -273,11 +303,13 @@ impl<'a> Recovering<'a> {
     }
 
     /// The journal is at its end: what came back is durable.
-    pub(crate) fn end_replay(&mut self) {
+    pub(crate) fn end_replay(&mut self, storage: &mut dyn Storage) -> Result<(), StartError> {
+        self.judge_held(storage)?;
         for recovered in &mut self.partitions {
             let epoch = recovered.log.epoch();
             recovered.log.end_replay(epoch);
         }
+        Ok(())
     }
 
     /// The last life ended without saying what it had shown. Partitions that are acked from memory go on under a higher
@@ -324,7 +356,9 @@ impl<'a> Recovering<'a> {
                 let id = PartitionId { topic: topic.id, index: PartitionIndex(index) };
                 if *owner == self.shard && !self.by_id.contains_key(&id) {
                     storage.create_dir(DirName::Partition(id))?;
-                    self.add(Partition::new(id, LeaderEpoch(0), topic.config.segment_bytes), topic.config);
+                    let log = Partition::new(id, LeaderEpoch(0), topic.config.segment_bytes);
+                    let index = self.add(log, topic.config);
+                    self.partitions[index].is_known = false;
                 }
             }
         }
@@ -343,7 +377,8 @@ impl<'a> Recovering<'a> {
 
     /// The files of a partition that was brought back.
     pub(crate) fn files_of(&self, id: PartitionId) -> Option<Vec<FileName>> {
-        let recovered = self.by_id.get(&id).and_then(|&index| self.partitions.get(index))?;
+        let recovered = self.by_id.get(&id).and_then(|&index| self.partitions.get(index));
+        let recovered = recovered.filter(|it| it.is_known)?;
         Some(recovered.log.files().into_iter().map(|(file, _)| file).collect())
     }
 

@@ -3,7 +3,8 @@
 //!
 //! A partition that moves gets a higher leader epoch (M4). First every shard's checkpoint holds what it gets and what
 //! it still has; then, once all of those are durable, only what it owns. So a crash on the way leaves each partition
-//! in at least one checkpoint, and where it is in two the higher epoch counts.
+//! in at least one checkpoint, and where it is in two the higher epoch counts, but none that is empty beside one that
+//! isn't.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -35,6 +36,9 @@ struct Kept {
     /// The shard whose journal it came from.
     from: ShardId,
     epoch: LeaderEpoch,
+    /// Whether it has anything. A shard that began to start before its partitions had moved to it names those of
+    /// durability `memory` as empty ones of a higher epoch.
+    has_bytes: bool,
     /// Its state as it was, and as its new owner has it.
     before: Vec<u8>,
     after: Vec<u8>,
@@ -69,7 +73,7 @@ pub fn redistribute(
         let (head, scanned) = bring_back(storage, &mut recovering, &here, incarnation)?;
         // Whatever was shown beyond this is skipped when the shards start.
         is_clean &= head.names_all && scanned.groups == 0;
-        recovering.end_replay();
+        recovering.end_replay(storage)?;
         let gaps = scanned.gaps.len() as u32;
         recovering.skip_lost(gaps);
         has_gap = has_gap.or((gaps > 0).then_some(shard));
@@ -79,11 +83,13 @@ pub fn redistribute(
         for mut recovered in recovering.partitions.drain(..) {
             let id = recovered.log.id();
             let epoch = recovered.log.epoch();
-            let mut one = Kept { from: shard, epoch, before: Vec::new(), after: Vec::new() };
+            let has_bytes = recovered.log.bytes() > 0;
+            let mut one = Kept { from: shard, epoch, has_bytes, before: Vec::new(), after: Vec::new() };
             recovered.log.snapshot(&recovering.slab, &mut one.before);
             recovered.log.set_epoch(LeaderEpoch(epoch.0.saturating_add(1)));
             recovered.log.snapshot(&recovering.slab, &mut one.after);
-            if kept.get(&id).is_none_or(|other| other.epoch < epoch) {
+            let counts_more = |other: &Kept| (other.has_bytes, other.epoch) < (has_bytes, epoch);
+            if kept.get(&id).is_none_or(counts_more) {
                 kept.insert(id, one);
             }
         }
@@ -137,7 +143,8 @@ fn add_lost(
             log.skip_to(Offset(LOSS_SKIPS_RECORDS));
             let mut state = Vec::new();
             log.snapshot(slab, &mut state);
-            kept.insert(id, Kept { from: shard, epoch, before: state.clone(), after: state });
+            let after = state.clone();
+            kept.insert(id, Kept { from: shard, epoch, has_bytes: false, before: state, after });
         }
     }
     Ok(())

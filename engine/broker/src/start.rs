@@ -144,7 +144,7 @@ pub fn start(
 
     let mut recovering = Recovering::new(&config, &image, slab, pages, false);
     let (head, scanned) = bring_back(storage, &mut recovering, &config, incarnation)?;
-    recovering.end_replay();
+    recovering.end_replay(storage)?;
     if !scanned.gaps.is_empty() {
         recovering.add_unknown(storage, |_| true)?;
         recovering.skip_lost(scanned.gaps.len() as u32);

@@ -132,7 +132,7 @@ pub(crate) struct Seat {
 pub(crate) struct Rig {
     pub(crate) plan: Plan,
     pub(crate) disk: Disk,
-    controller: Controller,
+    pub(crate) controller: Controller,
     pub(crate) seats: Vec<Seat>,
     pub(crate) held: Vec<Held>,
     pub(crate) answers: Vec<Answer>,
@@ -246,11 +246,16 @@ impl Rig {
         Ok(())
     }
 
-    /// The same with another number of shards: first every partition moves to the shard that owns it then.
-    pub(crate) fn try_restart_with_shards(&mut self, shards: u16) -> Result<(), StartError> {
+    /// From the next start on there are so many shards.
+    pub(crate) fn change_shards(&mut self, shards: u16) {
         self.plan.shards = shards;
         self.plan.config.shards = shards;
         (self.controller, _) = Controller::open(&mut self.disk, None, IDENTITY, shards).unwrap();
+    }
+
+    /// The same with another number of shards: first every partition moves to the shard that owns it then.
+    pub(crate) fn try_restart_with_shards(&mut self, shards: u16) -> Result<(), StartError> {
+        self.change_shards(shards);
         self.lives += 1;
         let (slab, life) = (self.new_slab(), Incarnation(self.lives));
         redistribute(&mut self.disk, &self.plan.config, slab, self.controller.image(), life)?;

@@ -11,6 +11,7 @@ mod forwarding;
 mod landing;
 mod losses;
 mod memory;
+mod moves;
 mod polling;
 mod producers;
 mod space;

@@ -177,7 +177,7 @@ impl Shard {
         let oldest = self.commit.oldest_number();
         let Some(owned) = self.partitions.get_mut(slot) else { return true };
         // A bulk batch that was under way enters a group after the deletion began.
-        let is_named = oldest.is_some_and(|oldest| oldest <= owned.mark.group());
+        let is_named = oldest.is_some_and(|oldest| oldest <= owned.mark.group().max(owned.referred_in));
         if is_named || owned.ops > 0 || owned.pins > 0 || !owned.bulks.is_empty() || !owned.log.is_idle() {
             return false;
         }

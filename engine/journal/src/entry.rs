@@ -17,8 +17,8 @@ pub enum EntryKind {
     /// The payload is one batch that belongs at `position` of the segment.
     #[default]
     Data = 1,
-    /// The batches `base_offset..=last_offset` are durable at `position` of the segment, `bulk_bytes` long (B1). The
-    /// payload is the log's own.
+    /// The batches `base_offset..=last_offset` are at `position` of the segment, `bulk_bytes` long, or are on their way
+    /// there (B1). The payload is the log's own.
     BulkRef = 2,
     /// Records before `base_offset` are gone (M3).
     LogStart = 3,

@@ -20,7 +20,7 @@ pub const GROUP_HEADER_BYTES: usize = 128;
 /// The buffer for the largest group: one block for a skip group, then the group.
 pub const GROUP_BUFFER_BYTES: usize = BLOCK_BYTES + GROUP_BYTES_MAX as usize;
 /// The version of the format this release writes.
-pub const GROUP_VERSION: u16 = 1;
+pub const GROUP_VERSION: u16 = 2;
 /// The first eight bytes of every group.
 pub const GROUP_MAGIC: [u8; 8] = *b"cutwjrnl";
 

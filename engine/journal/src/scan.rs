@@ -68,11 +68,12 @@ pub enum ScanError {
         /// The group that should be there.
         sequence: Sequence,
     },
-    /// A newer release wrote it.
+    /// Another release wrote it.
     #[error(
-        "{file} at byte {at}: format version {version}, which this release does not read; start the newer one"
+        "{file} at byte {at}: format version {version}, which this release does not read; start the one that wrote it, \
+         stop it, and start this one again"
     )]
-    Newer {
+    Version {
         /// Which file.
         file: FileName,
         /// Where in it.

@@ -264,8 +264,7 @@ impl Partition {
         let position = self.tail.end();
         self.end.position = position;
         self.tail.note_padding(self.end);
-        let identity =
-            SegmentIdentity { partition: self.id, base: self.end.offset, generation: self.generation_next };
+        let identity = self.next_identity();
         self.generation_next = self.generation_next.wrapping_add(1);
         let origin = position - u64::from(BLOCK);
         let mut segment = Segment::new(identity, origin, space, self.segment_bytes);
@@ -276,6 +275,11 @@ impl Partition {
             self.segments.reserve_exact(1);
         }
         self.segments.push_back(segment);
+    }
+
+    /// What a segment that begins at the log's end is.
+    pub(crate) fn next_identity(&self) -> SegmentIdentity {
+        SegmentIdentity { partition: self.id, base: self.end.offset, generation: self.generation_next }
     }
 
     /// Appends a batch that was stamped and journaled in an earlier life, where it was then.

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! The run begins at the first block that is not handed out to be written, so it may carry earlier bytes; they are in
-//! the journal by themselves. The BulkRef enters a group only after the run is written, and then names it.
+//! the journal by themselves. The BulkRef enters a group while the run is being written; the batch counts when both are
+//! durable. Which runs were is said by later entries of the partition, or by the digest that the BulkRef carries.
 
 use alloc::vec::Vec;
 
@@ -28,7 +29,7 @@ use crate::writeback::{Part, WritePlan};
 pub(crate) struct BulkState {
     /// The newest one is in the tail and not handed out: the segment is not ready for it.
     pub(crate) is_waiting: bool,
-    /// How many are handed out and not journaled yet.
+    /// How many are handed out and not durable, writes and entry, yet.
     pub(crate) writing: u32,
 }
 
@@ -38,12 +39,12 @@ impl BulkState {
     }
 }
 
-/// The writes of a bulk batch, and the journal entry that follows them.
+/// The writes of a bulk batch, and the journal entry that names them.
 #[derive(Clone, Debug)]
 pub struct BulkPlan {
     /// To be written with RWF_DSYNC, in any order.
     pub writes: Vec<WritePlan>,
-    /// To be journaled once all writes are done, and the entries of all batches before it are journaled.
+    /// To be journaled behind the entries of all batches before it, by [`BulkRef::whole_before`] with what is known then.
     pub entry: BulkRef,
     /// The tail positions behind the run, up to the batch's end.
     remainder: (u64, u64),
@@ -60,6 +61,9 @@ pub struct BulkRef {
     pub position: u32,
     /// The running digest of the segment's index at the run's end (S3).
     pub digest: u64,
+    /// All batches of the partition before this offset were durable when the entry was written. The batch itself, and
+    /// those between, may have been on their way.
+    pub whole_before: Offset,
     /// When the batch arrived.
     pub arrival: TimestampMs,
     /// The batch's header, as stored.
@@ -68,7 +72,7 @@ pub struct BulkRef {
 
 impl BulkRef {
     /// How many bytes the fixed part has. The batch's bytes behind the run's last whole block follow it in the payload.
-    pub const BYTES: usize = 8 + 4 + 4 + 8 + 8 + BATCH_HEADER_BYTES;
+    pub const BYTES: usize = 8 + 4 + 4 + 8 + 8 + 8 + BATCH_HEADER_BYTES;
 
     /// Writes the fixed part.
     #[must_use]
@@ -76,7 +80,7 @@ impl BulkRef {
         let mut bytes = Vec::with_capacity(Self::BYTES);
         let mut writer = Writer(&mut bytes);
         writer.i64(self.segment.0).u32(self.run_start).u32(self.position).u64(self.digest);
-        writer.i64(self.arrival.0).bytes(&self.header);
+        writer.i64(self.whole_before.0).i64(self.arrival.0).bytes(&self.header);
         let mut fixed = [0; Self::BYTES];
         fixed.copy_from_slice(&bytes);
         fixed
@@ -91,6 +95,7 @@ impl BulkRef {
             run_start: reader.u32()?,
             position: reader.u32()?,
             digest: reader.u64()?,
+            whole_before: Offset(reader.i64()?),
             arrival: TimestampMs(reader.i64()?),
             header: reader.array()?,
         };
@@ -102,8 +107,8 @@ impl Partition {
     /// Plans the writes of a large batch just appended, in place of a Data entry in the journal. `None`: its segment is
     /// not ready; ask again after the next [`Partition::opened`], [`Partition::written`] or
     /// [`Partition::preread_done`]. Until then the partition
-    /// takes no append. Later bulk batches may follow at once; batches that the journal carries have to wait for
-    /// [`Partition::bulk_written`], so that their entries come after this one's (B2).
+    /// takes no append. Later bulk batches may follow at once; batches that the journal carries have to wait until all
+    /// writes of this one are done and its entry is in the journal, because theirs says so (B2).
     pub fn begin_bulk(&mut self, slab: &Slab, appended: &Appended) -> Option<BulkPlan> {
         self.bulk.is_waiting = true;
         if !self.owns_its_files() {
@@ -146,6 +151,7 @@ impl Partition {
             run_start: (run_start - origin) as u32,
             position: appended.position,
             digest,
+            whole_before: appended.base_offset,
             arrival,
             header,
         };
@@ -160,7 +166,7 @@ impl Partition {
         self.tail.contiguous(from, to).unwrap_or_default()
     }
 
-    /// All writes of the plan are done; now its entry may be journaled.
+    /// All writes of the plan are done, its entry is durable, and so it is for the batches before it.
     ///
     /// Each single write was told to [`Partition::written_durably`] or [`Partition::write_failed`] before.
     pub fn bulk_written(&mut self, _plan: &BulkPlan) {

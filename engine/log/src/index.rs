@@ -44,7 +44,7 @@ pub(crate) struct IndexMark {
 }
 
 #[repr(C)]
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct SegmentIndex {
     /// Entries that no checkpoint may leave to the index file yet.
     pending: VecDeque<IndexEntry>,

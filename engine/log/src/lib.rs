@@ -56,7 +56,7 @@ pub use position::{Covered, LogEnd, RangeList};
 pub use preread::{Prelude, Preread};
 pub use producers::{ProducerBatch, ProducerVerdict};
 pub use read::{HotRead, ReadHint, ReadPlan};
-pub use replay::{ReplayEntry, ReplayError, Replayed};
+pub use replay::{ReplayEntry, ReplayError, Replayed, Run, RunRead};
 pub use retain::{OffsetOutside, Removal};
 pub use snapshot::{RestoreError, STATE_VERSION};
 pub use space::{IndexFilePlan, OpenPlan, SpacePlan};

@@ -9,8 +9,8 @@ use cutwater_model::{FileName, LeaderEpoch, Offset, ShardId, TimestampMs};
 use crate::test_rig::{Rig, SLAB_BYTES};
 use crate::test_support::{Random, partition_id, slab};
 use crate::{
-    BulkRef, NoRoom, Pages, Partition, ReadHint, ReadPlan, ReplayEntry, ReplayError, RestoreError, SpacePlan,
-    trim_cold,
+    BulkRef, NoRoom, Pages, Partition, ReadHint, ReadPlan, ReplayEntry, ReplayError, RestoreError, Run,
+    SpacePlan, trim_cold,
 };
 
 const SEGMENT_BYTES: u32 = 1 << 20;
@@ -241,8 +241,8 @@ fn a_gap_in_the_journal_is_named() {
     };
     let result = partition.replay(&mut rig.slab, &mut rig.pages, entry);
     assert!(matches!(result, Err(ReplayError::Gap { .. })), "{result:?}");
-    let result =
-        partition.replay(&mut rig.slab, &mut rig.pages, ReplayEntry::BulkRef { payload: &bytes[..50] });
+    let cut = ReplayEntry::BulkRef { payload: &bytes[..50], run: Run::Whole };
+    let result = partition.replay(&mut rig.slab, &mut rig.pages, cut);
     assert_eq!(result, Err(ReplayError::Cut));
 }
 

@@ -16,7 +16,7 @@ use crate::format::{self, Footer, INDEX_ENTRIES_PER_BLOCK};
 use crate::test_support::{self, Random, partition_id};
 use crate::{
     Appended, BulkPlan, BulkRef, ColdRead, Covered, FlushPlan, HotRead, IndexFilePlan, Landed, LogEnd,
-    NoRoom, OpenPlan, Pages, Partition, Prelude, Preread, ReadHint, ReadPlan, ReplayEntry, Replayed,
+    NoRoom, OpenPlan, Pages, Partition, Prelude, Preread, ReadHint, ReadPlan, ReplayEntry, Replayed, Run,
     SpacePlan, TimeLookup, Trimmed, WritePlan, find_time, trim_cold,
 };
 
@@ -762,9 +762,31 @@ impl Rig {
                 arrival: appended.arrival,
                 batches: bytes,
             },
-            Record::Bulk { payload, .. } => ReplayEntry::BulkRef { payload },
+            Record::Bulk { payload, .. } => return self.replay_bulk(payload),
             Record::LogStart(offset) => ReplayEntry::LogStart { offset: *offset },
         };
+        self.apply(entry)
+    }
+
+    /// With or without a look at the file. A byte that is another one there never passes (B1).
+    fn replay_bulk(&mut self, payload: &[u8]) -> Replayed {
+        if self.random.below(2) == 0 {
+            return self.apply(ReplayEntry::BulkRef { payload, run: Run::Whole });
+        }
+        self.drain();
+        let read = self.partition.run_to_read(payload).unwrap();
+        let Some(read) = read else { return self.apply(ReplayEntry::BulkRef { payload, run: Run::Whole }) };
+        let at = read.at as usize;
+        let mut run = self.written[&read.file][at..at + read.len as usize].to_vec();
+        let rotten = self.random.below(run.len() as u64) as usize;
+        run[rotten] ^= 1;
+        let torn = self.apply(ReplayEntry::BulkRef { payload, run: Run::Read(&run) });
+        assert_eq!(torn, Replayed::Torn, "seed {}: byte {rotten} of {read:?}", self.seed);
+        run[rotten] ^= 1;
+        self.apply(ReplayEntry::BulkRef { payload, run: Run::Read(&run) })
+    }
+
+    fn apply(&mut self, entry: ReplayEntry<'_>) -> Replayed {
         self.partition
             .replay(&mut self.slab, &mut self.pages, entry)
             .unwrap_or_else(|error| panic!("seed {}: {error}", self.seed))

@@ -9,7 +9,7 @@ use crate::world::World;
 pub enum Plant {
     /// Journal writes are reported durable while they lie in the cache (J4).
     AckBeforeDurable,
-    /// Bulk writes are reported durable while they lie in the cache, so a reference comes before its data (B1).
+    /// Bulk writes are reported durable while they lie in the cache, so a batch is acknowledged before its data (B1).
     ReferenceBeforeBulk,
     /// Checkpoints are reported durable while they lie in the cache, so journal files are used again before them (C2).
     ReuseBeforeCheckpoint,
@@ -29,6 +29,8 @@ pub enum Plant {
     NoLifeChain,
     /// Checkpoints leave out the block that is not full yet (C1).
     NoUnfinishedBlock,
+    /// Replay takes references to large batches whose writes were under way on trust (B1).
+    ReferencesOnTrust,
 }
 
 /// A life that ends with everything under way torn.
@@ -38,7 +40,7 @@ fn busy(life: &Life) -> Life {
 
 impl Plant {
     /// Every bug.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::AckBeforeDurable,
         Self::ReferenceBeforeBulk,
         Self::ReuseBeforeCheckpoint,
@@ -50,6 +52,7 @@ impl Plant {
         Self::NoLapCheck,
         Self::NoLifeChain,
         Self::NoUnfinishedBlock,
+        Self::ReferencesOnTrust,
     ];
 
     /// Its name on the command line.
@@ -67,6 +70,7 @@ impl Plant {
             Self::NoLapCheck => "no-lap-check",
             Self::NoLifeChain => "no-life-chain",
             Self::NoUnfinishedBlock => "no-unfinished-block",
+            Self::ReferencesOnTrust => "references-on-trust",
         }
     }
 
@@ -116,7 +120,7 @@ impl Plant {
             Self::CutOnRot => leaks.rot_ends_reads = true,
             Self::ReusedTopicId => world.reuse_topic_ids(),
             // These lie inside the engine, see `Sown`.
-            Self::NoLapCheck | Self::NoLifeChain | Self::NoUnfinishedBlock => {}
+            Self::NoLapCheck | Self::NoLifeChain | Self::NoUnfinishedBlock | Self::ReferencesOnTrust => {}
         }
         world.disk_mut().set_leaks(leaks);
     }
@@ -139,6 +143,7 @@ impl Sown {
             Plant::NoLapCheck => &cutwater_journal::plants::NO_LAP_CHECK,
             Plant::NoLifeChain => &cutwater_journal::plants::NO_LIFE_CHAIN,
             Plant::NoUnfinishedBlock => &cutwater_log::plants::NO_UNFINISHED_BLOCK,
+            Plant::ReferencesOnTrust => &cutwater_log::plants::REFERENCES_ON_TRUST,
             _ => return,
         };
         switch.store(is_on, core::sync::atomic::Ordering::Relaxed);

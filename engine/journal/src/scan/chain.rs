@@ -100,7 +100,7 @@ fn follow_whole(
             Err(fault) => return Ok(fault),
         };
         if header.version != GROUP_VERSION {
-            return Err(ScanError::Newer { file: name, at: end.place.at, version: header.version });
+            return Err(ScanError::Version { file: name, at: end.place.at, version: header.version });
         }
         let info = GroupInfo { header, gaps_before: scanned.gaps.len() as u32 };
         let mut entries = header.entries(bytes);

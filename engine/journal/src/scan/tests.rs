@@ -283,22 +283,22 @@ fn a_missing_file_is_a_refusal_and_an_unfinished_one_is_made_again() {
 }
 
 #[test]
-fn a_newer_format_is_refused_but_only_where_the_group_is_whole() {
+fn another_format_is_refused_but_only_where_the_group_is_whole() {
     let rig = journal(2, 3000);
     let mut disk = rig.disk.clone();
     let group = &mut disk.bytes(name(0))[2 * BLOCK..3 * BLOCK];
-    group[8] = 2;
-    // A newer release's digest: over the changed bytes, by the same rule.
+    group[8] = 1;
+    // Another release's digest: over the changed bytes, by the same rule.
     group[48..56].fill(0);
     let incarnation = rig.journal.next_place().after.life.incarnation.0;
     let seed = (incarnation as u64) ^ ((incarnation >> 64) as u64).rotate_left(32);
     let digest = xxhash_rust::xxh3::xxh3_64_with_seed(group, seed);
     group[48..56].copy_from_slice(&digest.to_le_bytes());
     let error = replay(&mut disk).unwrap_err();
-    assert_eq!(error, ScanError::Newer { file: name(0), at: 2 * BLOCK as u64, version: 2 });
+    assert_eq!(error, ScanError::Version { file: name(0), at: 2 * BLOCK as u64, version: 1 });
 
     let mut disk = rig.disk.clone();
-    disk.bytes(name(0))[2 * BLOCK + 8] = 2;
+    disk.bytes(name(0))[2 * BLOCK + 8] = 1;
     assert_eq!(replay(&mut disk).unwrap().1.numbers, [0], "a rotten version is rot");
 }
 

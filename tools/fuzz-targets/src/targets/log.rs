@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use cutwater_log::{
-    BulkRef, Pages, Partition, ReplayEntry, Replayed, SegmentIdentity, SpacePlan,
+    BulkRef, Pages, Partition, ReplayEntry, Replayed, Run, SegmentIdentity, SpacePlan,
     format::{Footer, read_header, read_index_block},
 };
 use cutwater_model::{
@@ -102,14 +102,15 @@ fn read_entry<'a>(input: &mut &'a [u8]) -> Option<ReplayEntry<'a>> {
     let (payload, rest) = rest.split_at(len.min(rest.len()));
     *input = rest;
     let segment = Offset(number(8) as i64);
-    Some(match head[0] % 3 {
+    Some(match head[0] % 4 {
         0 => ReplayEntry::Data {
             segment,
             position: (number(0) >> 32) as u32,
             arrival: TimestampMs(number(16) as i64),
             batches: payload,
         },
-        1 => ReplayEntry::BulkRef { payload },
+        1 => ReplayEntry::BulkRef { payload, run: Run::Whole },
+        3 => ReplayEntry::BulkRef { payload, run: Run::Read(&input[..input.len().min(2 * BLOCK_BYTES)]) },
         _ => ReplayEntry::LogStart { offset: segment },
     })
 }
@@ -229,9 +230,11 @@ fn write_state(appends: usize) -> Vec<u8> {
             run_start: position,
             position,
             digest: 7,
+            whole_before: base,
             arrival: TimestampMs(9),
             header,
         };
+        push_entry(&mut input, 3, 0, base, &reference.encode());
         push_entry(&mut input, 1, 0, base, &reference.encode());
     });
     input
