@@ -49,6 +49,8 @@ pub(crate) struct Checkpoints {
     /// The journal's length when the last one began.
     last_sequence: u64,
     last_us: u64,
+    /// How many bytes of large batches had been written when the last one began.
+    last_bulk_bytes: u64,
     retry_us: u64,
     /// A flush of a copy failed: it is never trusted again, and the journal fills (E2).
     has_failed: bool,
@@ -91,6 +93,7 @@ impl Checkpoints {
             piece,
             last_sequence: head.from.after.sequence.0,
             last_us: now.mono_us,
+            last_bulk_bytes: 0,
             retry_us: 0,
             has_failed: false,
             wanted: 0,
@@ -127,8 +130,11 @@ impl Shard {
         let used_bytes = self.commit.journal.used_bytes();
         let by_time = self.checkpoint_due_us().is_some_and(|due_us| now.mono_us >= due_us);
         let since_bytes = self.commit.bytes_submitted - self.commit.bytes_at_checkpoint;
-        used_bytes > 0 && (by_time || since_bytes >= self.config.checkpoint_bytes || self.commit.is_full)
-            || self.checkpoints.wanted > 0
+        let bulk_bytes = self.counters.bulk_bytes - self.checkpoints.last_bulk_bytes;
+        let by_bytes = since_bytes >= self.config.checkpoint_bytes
+            || bulk_bytes >= self.config.checkpoint_bulk_bytes
+            || self.commit.is_full;
+        used_bytes > 0 && (by_time || by_bytes) || self.checkpoints.wanted > 0
     }
 
     pub(crate) fn tend_checkpoint(&mut self, now: Now, effects: &mut Effects) {
@@ -159,6 +165,7 @@ impl Shard {
         let from = self.commit.journal.next_place();
         self.checkpoints.last_sequence = from.after.sequence.0;
         self.checkpoints.last_us = now.mono_us;
+        self.checkpoints.last_bulk_bytes = self.counters.bulk_bytes;
         self.commit.bytes_at_checkpoint = self.commit.bytes_submitted;
         self.checkpoints.phase = Phase::Awaiting(from);
         if self.commit.journal.durable() >= from.after.sequence {

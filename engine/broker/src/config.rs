@@ -25,6 +25,8 @@ pub struct Config {
     pub bulk_bytes_least: u32,
     /// A checkpoint is due after so many bytes of journal.
     pub checkpoint_bytes: u64,
+    /// A checkpoint is due after so many bytes of large batches, whose references the journal has (C4).
+    pub checkpoint_bulk_bytes: u64,
     /// A checkpoint is due after so much time with anything unsettled, microseconds.
     pub checkpoint_us: u64,
     /// A partition with so many settled bytes has them written back without waiting for a checkpoint.
@@ -65,6 +67,7 @@ impl Config {
             group_bytes_eager: 128 * 1024,
             bulk_bytes_least: limits::BULK_BYTES_LEAST,
             checkpoint_bytes,
+            checkpoint_bulk_bytes: limits::CHECKPOINT_BULK_BYTES_MAX,
             checkpoint_us: 10_000_000,
             writeback_bytes_least: 256 * 1024,
             writebacks_in_flight_max: 32,

@@ -72,7 +72,7 @@ impl Recovering<'_> {
         run: &mut Vec<u8>,
     ) -> Result<Replayed, StartError> {
         // The file may not be its own, which is found out here.
-        self.drain_partition(storage, index)?;
+        self.write_partition(storage, index)?;
         let recovered = &mut self.partitions[index];
         if recovered.quarantine.is_some() && !recovered.log.is_fenced() {
             recovered.log.mark_incomplete();
@@ -88,8 +88,7 @@ impl Recovering<'_> {
         if storage.length(read.file)?.is_none_or(|bytes| bytes < end) {
             return Ok(Replayed::Torn);
         }
-        // What is seen now stays (R1).
-        storage.flush(read.file)?;
+        // What is seen now stays: everything was flushed before the start (R1).
         run.resize(read.len as usize, 0);
         match storage.read(read.file, read.at, run) {
             Ok(bytes) if bytes == run.len() => {

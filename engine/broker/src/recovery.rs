@@ -251,22 +251,32 @@ impl<'a> Recovering<'a> {
         StartError::Partition { shard: self.shard, partition: recovered.log.id().to_string(), why }
     }
 
-    pub(crate) fn drain_partition(
-        &mut self,
-        storage: &mut dyn Storage,
-        index: usize,
-    ) -> Result<(), StartError> {
-        let log = &mut self.partitions[index].log;
-        if let Some(why) = drain(storage, &mut self.slab, &mut self.pages, log)? {
-            self.set_apart(index, why);
+    fn drain_partition(&mut self, storage: &mut dyn Storage, index: usize) -> Result<(), StartError> {
+        if !self.write_partition(storage, index)? {
             return Ok(());
         }
+        let log = &mut self.partitions[index].log;
         while let Some(plan) = log.next_flush() {
             storage.flush(plan.file)?;
             log.flushed(&plan);
         }
         log.evict(&mut self.slab, &mut self.pages, 0);
         Ok(())
+    }
+
+    /// Writes what a partition wants to have written. False: a file is not its own, and it is set apart.
+    pub(crate) fn write_partition(
+        &mut self,
+        storage: &mut dyn Storage,
+        index: usize,
+    ) -> Result<bool, StartError> {
+        let log = &mut self.partitions[index].log;
+        let stranger = drain(storage, &mut self.slab, &mut self.pages, log)?;
+        let is_written = stranger.is_none();
+        if let Some(why) = stranger {
+            self.set_apart(index, why);
+        }
+        Ok(is_written)
     }
 
     /// Everything replayed is written to the segments, and one flush makes it durable. A partition that misses something

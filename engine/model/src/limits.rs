@@ -30,6 +30,9 @@ pub const MEMORY_GROWTH_BYTES_PER_S: u64 = 32 * MIB as u64;
 /// A checkpoint is due after so many bytes of journal, or an eighth of a smaller one: half of the memory that is kept
 /// warm, because small partitions give up nothing before a checkpoint has flushed them.
 pub const CHECKPOINT_BYTES_MAX: u64 = MEMORY_WARM_BYTES / 2;
+/// A checkpoint is due after so many bytes of large batches. The last ones of each partition are read by the start after a
+/// crash, so this is the most that it reads besides the journal.
+pub const CHECKPOINT_BULK_BYTES_MAX: u64 = JOURNAL_BYTES_DEFAULT;
 /// Batches of one partition that may be on their way straight to its segment.
 pub const BULKS_IN_FLIGHT_MAX: usize = 16;
 /// Pages that batches which have begun to come may hold before they are whole.

@@ -178,6 +178,7 @@ fn config(random: &mut Random) -> Config {
         group_bytes_eager: [1, 4 * KIB, 12 * KIB][random.below(3) as usize] as u32,
         bulk_bytes_least: group_bytes_max / 2,
         checkpoint_bytes: [16 * KIB, 48 * KIB, 96 * KIB][random.below(3) as usize],
+        checkpoint_bulk_bytes: [128 * KIB, 2048 * KIB][random.below(2) as usize],
         checkpoint_us: [3_000, 50_000, 10_000_000][random.below(3) as usize],
         writeback_bytes_least: [4 * KIB, 32 * KIB][random.below(2) as usize] as u32,
         writebacks_in_flight_max: random.between(1, 8) as usize,

@@ -25,6 +25,19 @@ fn a_checkpoint_is_written_only_after_journal_and_segments_are_durable() {
     assert_eq!(rig.seats[0].shard.counters().checkpoints, 1);
 }
 
+#[test]
+fn a_checkpoint_is_due_after_so_many_bytes_of_large_batches() {
+    let mut rig = Rig::with(|plan| plan.config.checkpoint_bulk_bytes = 100_000);
+    rig.produce(&batch_of(40_000));
+    rig.complete_all();
+    rig.produce(&batch_of(40_000));
+    rig.complete_all();
+    assert_eq!(rig.seats[0].shard.counters().checkpoints, 0);
+    rig.produce(&batch_of(40_000));
+    rig.complete_all();
+    assert_eq!(rig.seats[0].shard.counters().checkpoints, 1, "the start after a crash would read too much");
+}
+
 /// Appends until the journal takes no more; returns how many batches were acknowledged.
 fn fill_journal(rig: &mut Rig, held_back: fn(&Held) -> bool) -> i64 {
     let mut accepted = 0;
