@@ -3,7 +3,6 @@
 //! A reference is journaled beside its batch. Later entries of the partition say which batches were whole; recovery holds
 //! the others back until it knows. Of the last ones only the file can tell.
 
-use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use cutwater_log::{BulkRef, ReplayEntry, Replayed, Run};
@@ -90,17 +89,10 @@ impl Recovering<'_> {
         }
         // What is seen now stays: everything was flushed before the start (R1).
         run.resize(read.len as usize, 0);
-        match storage.read(read.file, read.at, run) {
-            Ok(bytes) if bytes == run.len() => {
-                self.replay(storage, index, ReplayEntry::BulkRef { payload, run: Run::Read(run) })
-            }
-            Ok(_) => Ok(Replayed::Torn),
-            Err(error) => {
-                // It may have been acknowledged.
-                self.partitions[index].log.mark_incomplete();
-                self.set_apart(index, error.to_string());
-                Ok(Replayed::Already)
-            }
+        // Where it can't be read nobody can tell, and it may have been acknowledged: then the start is refused.
+        if storage.read(read.file, read.at, run)? < run.len() {
+            return Ok(Replayed::Torn);
         }
+        self.replay(storage, index, ReplayEntry::BulkRef { payload, run: Run::Read(run) })
     }
 }

@@ -132,7 +132,7 @@ impl<'a> Recovering<'a> {
     }
 
     /// Something of the partition is missing: it is kept as far as it goes, and takes no appends.
-    pub(crate) fn set_apart(&mut self, index: usize, why: String) {
+    fn set_apart(&mut self, index: usize, why: String) {
         let Some(recovered) = self.partitions.get_mut(index).filter(|it| it.quarantine.is_none()) else {
             return;
         };

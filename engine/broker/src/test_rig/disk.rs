@@ -67,6 +67,8 @@ pub(crate) struct Disk {
     moment: Moment,
     /// Folders that were to be removed and had something in them.
     pub(crate) refused_removals: Vec<DirName>,
+    /// A file of which a start can't read more than its first block.
+    pub(crate) unreadable: Option<FileName>,
 }
 
 impl Disk {
@@ -230,6 +232,9 @@ impl Storage for Disk {
     }
 
     fn read(&mut self, file: FileName, at: u64, into: &mut [u8]) -> Result<usize, StorageError> {
+        if self.unreadable == Some(file) && at > 0 {
+            return Err(failure("read", file)(StorageErrorKind::Device));
+        }
         let stored = &self.file(file).map_err(failure("read", file))?.now;
         let from = (at as usize).min(stored.len());
         let len = into.len().min(stored.len() - from);

@@ -1,9 +1,12 @@
 //! Large batches that can't be written, or whose reference can't: everybody is told, and nobody else is held up (E2).
 
-use cutwater_model::ErrorKind;
+use alloc::string::ToString;
+
 use cutwater_model::storage::StorageErrorKind;
+use cutwater_model::{ErrorKind, FileName, Offset};
 
 use super::bulk::{LARGE_BYTES, rig};
+use crate::start::StartError;
 use crate::test_rig::{Held, Rig, batch, batch_of};
 
 #[test]
@@ -116,4 +119,23 @@ fn large_batches_that_wait_for_room_in_a_group_are_refused_when_the_journal_fail
     for ticket in groups.into_iter().chain([large]) {
         assert_eq!(rig.produced(ticket), Some(Err(ErrorKind::StorageError)));
     }
+}
+
+#[test]
+fn a_start_that_can_not_read_whether_a_large_batch_is_whole_is_refused_and_loses_nothing() {
+    let mut rig = rig(1);
+    let large = rig.produce(&batch_of(LARGE_BYTES));
+    rig.complete_all();
+    assert_eq!(rig.produced(large), Some(Ok(1)), "nothing in the journal vouches for it but its reference");
+    rig.disk.crash();
+    let file = FileName::Segment { partition: rig.partition(0), base: Offset(0) };
+    rig.disk.unreadable = Some(file);
+    for _ in 0..2 {
+        let refused = rig.try_restart();
+        let Err(StartError::Storage(error)) = refused else { panic!("{refused:?}") };
+        assert_eq!((error.action, error.path), ("read", file.to_string()));
+    }
+    rig.disk.unreadable = None;
+    rig.restart();
+    assert_eq!(rig.read_all(rig.partition(0)), [0, 1]);
 }
