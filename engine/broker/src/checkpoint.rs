@@ -16,7 +16,6 @@ use cutwater_model::storage::StorageErrorKind;
 use cutwater_model::topic::Durability;
 use cutwater_model::{FileName, MemoryRange, Now, PartitionId, PartitionIndex, Slab, TopicId};
 
-use crate::bulk::Bulk;
 use crate::effect::{Effect, Effects};
 use crate::partition::{Owned, Slot, Stage};
 use crate::shard::{Purpose, Shard};
@@ -210,7 +209,7 @@ impl Shard {
         }
         let flushed = owned.log.flushed_end();
         // A reference before the place to a batch that is not whole yet is still needed.
-        let needed = owned.bulks.front().and_then(Bulk::needed_from);
+        let needed = owned.needed_from();
         let is_all = flushed.end.offset >= owned.log.durable().offset
             && needed.is_none_or(|needed| needed > from.after.sequence);
         if is_all || flushed.sequence >= from.after.sequence.0 {

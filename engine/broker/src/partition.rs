@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-use cutwater_journal::{EntryHead, EntryKind};
+use cutwater_journal::{EntryHead, EntryKind, Sequence};
 use cutwater_log::{Appended, Covered, LogEnd, Partition as Log};
 use cutwater_model::hash::BuildFixedHasher;
 use cutwater_model::topic::TopicConfig;
@@ -102,6 +102,12 @@ impl Owned {
             .wrapping_add(self.deferred.len() as u64)
             .wrapping_add(self.watchers.len() as u64)
             .wrapping_add(self.log.look_at_self())
+    }
+
+    /// The durable group with the reference to a large batch that is not whole yet: it is needed until that is.
+    #[inline(always)]
+    pub(crate) fn needed_from(&self) -> Option<Sequence> {
+        self.bulks.front().and_then(Bulk::needed_from)
     }
 
     /// The head of the journal's entry for a batch just appended, whose bytes the entry carries.

@@ -12,7 +12,7 @@ use cutwater_model::limits::{BULKS_IN_FLIGHT_MAX, MEMORY_AHEAD_RECORDS_MAX};
 use cutwater_model::topic::{Durability, TimestampType};
 use cutwater_model::{ErrorKind, Now, Offset, ShardId, Slab, TimestampMs};
 
-use crate::bulk::{Bulk, are_whole};
+use crate::bulk::are_whole;
 use crate::effect::{Ack, Effects};
 use crate::message::Message;
 use crate::partition::{Owned, Slot, Stage};
@@ -399,7 +399,7 @@ impl Shard {
     pub(crate) fn partition_durable(&mut self, slot: Slot, end: LogEnd, sequence: Sequence) {
         let Some(owned) = self.partitions.get_mut(slot) else { return };
         // The group may hold a reference to a batch that is not whole yet: then it is still needed.
-        let needed = owned.bulks.front().and_then(Bulk::needed_from);
+        let needed = owned.needed_from();
         let sequence = needed.map_or(sequence, |needed| sequence.min(Sequence(needed.0 - 1)));
         owned.log.set_durable(end, sequence.0);
         owned.high_watermark = owned.high_watermark.max(end);

@@ -50,6 +50,19 @@ impl Replaced {
         replaced
     }
 
+    /// Each partition has one batch that only the journal holds when the file is replaced.
+    fn with_more_in_the_journal() -> Self {
+        let mut it = Self::stopped(|_| {});
+        it.put_own();
+        it.rig.restart();
+        for index in 0..2 {
+            assert_eq!(it.append(index, &batch_of(9_000)), Ok(STORED));
+        }
+        it.own = it.rig.disk.bytes_mut(it.file).to_vec();
+        it.put_foreign();
+        it
+    }
+
     fn put_foreign(&mut self) {
         self.rig.disk.put(self.file, self.foreign.clone());
     }
@@ -143,14 +156,7 @@ fn what_is_acknowledged_before_the_file_is_looked_at_is_kept() {
 
 #[test]
 fn what_the_journal_holds_is_not_drained_into_a_foreign_file() {
-    let mut it = Replaced::stopped(|_| {});
-    it.put_own();
-    it.rig.restart();
-    for index in 0..2 {
-        assert_eq!(it.append(index, &batch_of(9_000)), Ok(STORED));
-    }
-    it.own = it.rig.disk.bytes_mut(it.file).to_vec();
-    it.put_foreign();
+    let mut it = Replaced::with_more_in_the_journal();
     it.rig.crash_and_restart();
     it.check_untouched();
     assert!(it.append(0, &batch(1)).is_err());
@@ -215,14 +221,7 @@ fn what_can_not_be_kept_beside_a_foreign_file_refuses_the_start() {
 
 #[test]
 fn nothing_moves_to_other_shards_while_a_file_is_not_its_partitions() {
-    let mut it = Replaced::stopped(|_| {});
-    it.put_own();
-    it.rig.restart();
-    for index in 0..2 {
-        assert_eq!(it.append(index, &batch_of(9_000)), Ok(STORED));
-    }
-    it.own = it.rig.disk.bytes_mut(it.file).to_vec();
-    it.put_foreign();
+    let mut it = Replaced::with_more_in_the_journal();
     it.rig.disk.crash();
     for _ in 0..2 {
         let refused = it.rig.try_restart_with_shards(2);
